@@ -1,0 +1,112 @@
+//! The `Backend` trait: what a storage format must do, and the laws by which it does it.
+
+use crate::Result;
+use crate::csr::CsrRows;
+use crate::rows::RowRanges;
+use crate::schema::{MatrixKey, Schema};
+use arrow_array::ArrayRef;
+use async_trait::async_trait;
+use std::fmt;
+use std::sync::Arc;
+
+/// What a store likes. Advice only: ignoring it costs speed, never correctness.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Hints {
+    /// How many rows one storage unit (chunk, page) of `X` holds, about; blocks well below it read
+    /// more than they need.
+    pub chunk_rows: Option<f64>,
+    /// How many fetches are worth reading at once.
+    pub concurrency: usize,
+}
+
+/// What a read will cost, from metadata alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReadCost {
+    /// Bytes that will be read from the store.
+    pub bytes_read: u64,
+    /// Bytes that decoding will produce.
+    pub bytes_decoded: u64,
+    /// The most memory the read holds at once, its answer included.
+    pub bytes_held: u64,
+    /// Memory that the answer alone holds.
+    pub bytes_kept: u64,
+    /// Whether the figures are exact; else they are upper bounds.
+    pub exact: bool,
+}
+
+/// A storage backend. Four methods read, one says what reading costs.
+///
+/// Sampling, ordering, repeats and shuffling are not a backend's work: it answers for ascending
+/// rows, and the loader gathers from the answer.
+///
+/// # Laws
+///
+/// Every implementation keeps these; the conformance suite in `cellfeed-testkit` has a case of the
+/// same number for each.
+///
+/// 1. **Agreement.** Row *i* of the answer is the *i*-th row asked for; X, layers and obs agree with
+///    what the store's own tools read.
+/// 2. **Canonical CSR.** `indptr` starts at 0 and never falls, indices strictly ascend in a row and
+///    are below `n_vars`, explicit zeros stay. A store that is not so is mended (rows sorted) or
+///    refused (repeated indices).
+/// 3. **Purity.** Asking again, or in parts, changes nothing.
+/// 4. **Concurrency.** Calls run concurrently and do not disturb each other.
+/// 5. **Cancellation.** A dropped future leaves the backend usable.
+/// 6. **Bounds.** A row past `n_obs` is an error, never a shorter answer; an empty request is an
+///    empty answer.
+/// 7. **Distrust.** A corrupt or truncated store is an error that names file, element and offset;
+///    never a panic, a hang, or an allocation sized by an unchecked header.
+/// 8. **No blocking.** Blocking work never runs on the thread that polls.
+#[async_trait]
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// What the store holds. Fixed at open; does no I/O.
+    fn schema(&self) -> &Arc<Schema>;
+
+    /// What the store likes.
+    fn hints(&self) -> Hints;
+
+    /// What [`read_rows`](Self::read_rows) of the same rows will cost. Does no I/O.
+    ///
+    /// # Errors
+    /// As `read_rows` for a missing matrix or rows out of bounds.
+    fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost>;
+
+    /// Rows of a matrix, as CSR segments in the order of the ranges.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` or `Unsupported` if the matrix is missing or cannot be read by rows,
+    /// `OutOfBounds` for a row past `n_obs`, `Corrupt` or `Io` if the bytes are.
+    async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows>;
+
+    /// Obs columns for the rows, one Arrow array a column, in the order of `columns`. Types are
+    /// those of [`ColumnKind`](crate::ColumnKind); missing values are nulls.
+    ///
+    /// # Errors
+    /// As `read_rows`, for columns.
+    async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>>;
+}
+
+/// Conveniences for every [`Backend`].
+#[async_trait]
+pub trait BackendExt: Backend {
+    /// Every row of a matrix: for small stores and tests.
+    ///
+    /// # Errors
+    /// As [`Backend::read_rows`].
+    async fn read_all_rows(&self, matrix: &MatrixKey) -> Result<CsrRows> {
+        let rows = RowRanges::single(0..self.schema().n_obs);
+        self.read_rows(matrix, &rows).await
+    }
+
+    /// A whole obs column.
+    ///
+    /// # Errors
+    /// As [`Backend::read_obs`].
+    async fn read_obs_column(&self, column: &str) -> Result<ArrayRef> {
+        let rows = RowRanges::single(0..self.schema().n_obs);
+        let mut arrays = self.read_obs(&[column.to_owned()], &rows).await?;
+        arrays.pop().ok_or_else(|| crate::Error::internal("read_obs answered no column"))
+    }
+}
+
+impl<B: Backend + ?Sized> BackendExt for B {}

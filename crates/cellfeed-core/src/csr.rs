@@ -1,0 +1,203 @@
+//! Rows as CSR segments that share the backend's memory.
+
+use crate::value::{Indices, Values};
+use crate::{Error, Result};
+use arrow_buffer::ScalarBuffer;
+
+/// Consecutive rows of an answer in canonical CSR form: `indptr` starts at 0 and never falls,
+/// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept.
+///
+/// The three buffers may be views of memory that the backend shares (a map, a decoded chunk).
+#[derive(Debug, Clone)]
+pub struct CsrSegment {
+    indptr: ScalarBuffer<u64>,
+    indices: Indices,
+    values: Values,
+}
+
+impl CsrSegment {
+    /// Checks and wraps the three arrays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), naming the row within the segment, if
+    /// the arrays disagree in length or break the canonical form.
+    pub fn try_new(
+        indptr: ScalarBuffer<u64>,
+        indices: Indices,
+        values: Values,
+        n_vars: u64,
+    ) -> Result<Self> {
+        if indices.len() != values.len() {
+            return Err(Error::corrupt(format!(
+                "{} gene indices for {} values",
+                indices.len(),
+                values.len()
+            )));
+        }
+        if indptr.first() != Some(&0) {
+            return Err(Error::corrupt("indptr does not start at 0"));
+        }
+        if indptr.last().copied() != u64::try_from(indices.len()).ok() {
+            return Err(Error::corrupt(format!(
+                "indptr ends at {}, but there are {} non-zeros",
+                indptr.last().copied().unwrap_or(0),
+                indices.len()
+            )));
+        }
+        if let Some(row) = indptr.windows(2).position(|w| w[1] < w[0]) {
+            return Err(Error::corrupt(format!("indptr falls after row {row}")).with("row", row));
+        }
+        let segment = Self { indptr, indices, values };
+        match &segment.indices {
+            Indices::U16(b) => check_rows(&segment.indptr, b, n_vars)?,
+            Indices::U32(b) => check_rows(&segment.indptr, b, n_vars)?,
+        }
+        Ok(segment)
+    }
+
+    /// How many rows.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.indptr.len() - 1
+    }
+
+    /// How many stored values.
+    #[must_use]
+    pub fn nnz(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Row offsets, one more than there are rows.
+    #[must_use]
+    pub fn indptr(&self) -> &[u64] {
+        &self.indptr
+    }
+
+    /// Gene indices.
+    #[must_use]
+    pub fn indices(&self) -> &Indices {
+        &self.indices
+    }
+
+    /// Values.
+    #[must_use]
+    pub fn values(&self) -> &Values {
+        &self.values
+    }
+}
+
+/// The first row whose indices do not strictly ascend below `n_vars`, if any.
+pub fn first_bad_row<I: Copy + PartialOrd + Into<u64>>(
+    indptr: &[u64],
+    indices: &[I],
+    n_vars: u64,
+) -> Option<usize> {
+    let mut start = 0usize;
+    for (row, window) in indptr.windows(2).enumerate() {
+        let len = usize::try_from(window[1].saturating_sub(window[0])).unwrap_or(usize::MAX);
+        let Some(genes) = indices.get(start..start.saturating_add(len)) else { return Some(row) };
+        // Branch-free within a row, so that the compiler vectorises it.
+        let falls = genes.windows(2).fold(false, |bad, w| bad | (w[0] >= w[1]));
+        if falls || genes.last().is_some_and(|&g| g.into() >= n_vars) {
+            return Some(row);
+        }
+        start += len;
+    }
+    None
+}
+
+fn check_rows<I: Copy + PartialOrd + Into<u64>>(
+    indptr: &[u64],
+    indices: &[I],
+    n_vars: u64,
+) -> Result<()> {
+    let Some(row) = first_bad_row(indptr, indices, n_vars) else { return Ok(()) };
+    let at = |i: usize| usize::try_from(indptr[i]).unwrap_or(usize::MAX);
+    let genes = indices.get(at(row)..at(row + 1)).unwrap_or_default();
+    let what = match genes.windows(2).find(|w| w[0] >= w[1]) {
+        Some(w) if w[0].into() == w[1].into() => format!("gene {} appears twice", w[0].into()),
+        Some(w) => format!("gene {} comes after gene {}", w[1].into(), w[0].into()),
+        None => format!(
+            "gene index {} is not below n_vars, {n_vars}",
+            genes.last().map_or(0, |&g| g.into())
+        ),
+    };
+    Err(Error::corrupt(what).with("row", row))
+}
+
+/// The answer to a read: segments whose rows, joined, are the rows asked for, in order.
+#[derive(Debug, Clone, Default)]
+pub struct CsrRows {
+    segments: Vec<CsrSegment>,
+    n_rows: usize,
+    nnz: usize,
+}
+
+impl CsrRows {
+    /// Joins segments in the order of the rows asked for.
+    #[must_use]
+    pub fn new(segments: Vec<CsrSegment>) -> Self {
+        let n_rows = segments.iter().map(CsrSegment::n_rows).sum();
+        let nnz = segments.iter().map(CsrSegment::nnz).sum();
+        Self { segments, n_rows, nnz }
+    }
+
+    /// The segments.
+    #[must_use]
+    pub fn segments(&self) -> &[CsrSegment] {
+        &self.segments
+    }
+
+    /// How many rows in all.
+    #[must_use]
+    pub fn n_rows(&self) -> usize {
+        self.n_rows
+    }
+
+    /// How many stored values in all.
+    #[must_use]
+    pub fn nnz(&self) -> usize {
+        self.nnz
+    }
+
+    /// Bytes of indices and values that the segments refer to.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        let width = |s: &CsrSegment| {
+            s.values.value_type().size()
+                + match s.indices {
+                    Indices::U16(_) => 2,
+                    Indices::U32(_) => 4,
+                }
+        };
+        self.segments.iter().map(|s| s.nnz() * width(s) + (s.n_rows() + 1) * 8).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(indptr: Vec<u64>, indices: Vec<u32>) -> Result<CsrSegment> {
+        let values = vec![1f32; indices.len()];
+        CsrSegment::try_new(indptr.into(), indices.into(), values.into(), 10)
+    }
+
+    #[test]
+    fn only_canonical_rows_pass() {
+        assert!(segment(vec![0, 2, 2, 3], vec![0, 9, 4]).is_ok());
+        assert!(segment(vec![0], vec![]).is_ok());
+        for (indptr, indices, what) in [
+            (vec![], vec![], "start"),
+            (vec![1, 2], vec![0, 1], "start"),
+            (vec![0, 1], vec![0, 1], "ends"),
+            (vec![0, 2, 1, 3], vec![0, 1, 2], "falls"),
+            (vec![0, 2], vec![1, 1], "twice"),
+            (vec![0, 2], vec![3, 1], "comes after"),
+            (vec![0, 1], vec![10], "n_vars"),
+        ] {
+            let message = segment(indptr, indices).unwrap_err().to_string();
+            assert!(message.contains(what), "{message}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Below the backends: threads, pooled buffers, the byte source and its statistics.
+//!
+//! A backend plans byte ranges and decodes bytes; everything between is here, written once.
+
+mod budget;
+mod buffers;
+mod engine;
+mod local;
+mod source;
+mod stats;
+
+pub use budget::{Budget, Permit};
+pub use buffers::{Buffer, BufferPool};
+pub use engine::{Engine, EngineOptions};
+pub use local::LocalFile;
+pub use source::{ByteSource, CoalesceOptions};
+pub use stats::{ReadStats, StatsSnapshot};

@@ -1,0 +1,69 @@
+//! Counters of what was read and decoded.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Counters that a store's byte sources and decoders add to. Cheap enough to be always on.
+#[derive(Debug, Default)]
+pub struct ReadStats {
+    ranges: AtomicU64,
+    reads: AtomicU64,
+    bytes_wanted: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_decoded: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StatsSnapshot {
+    /// Byte ranges that were asked for.
+    pub ranges: u64,
+    /// Reads that were made for them, after near ranges were merged.
+    pub reads: u64,
+    /// Bytes that were asked for.
+    pub bytes_wanted: u64,
+    /// Bytes that were read, gaps between merged ranges included.
+    pub bytes_read: u64,
+    /// Bytes that decoding produced; for stores that need none, the bytes handed on.
+    pub bytes_decoded: u64,
+}
+
+impl ReadStats {
+    /// Adds one answered request of `ranges` ranges.
+    pub fn add_read(&self, ranges: u64, reads: u64, bytes_wanted: u64, bytes_read: u64) {
+        self.ranges.fetch_add(ranges, Relaxed);
+        self.reads.fetch_add(reads, Relaxed);
+        self.bytes_wanted.fetch_add(bytes_wanted, Relaxed);
+        self.bytes_read.fetch_add(bytes_read, Relaxed);
+    }
+
+    /// Adds decoded bytes.
+    pub fn add_decoded(&self, bytes: u64) {
+        self.bytes_decoded.fetch_add(bytes, Relaxed);
+    }
+
+    /// The counters now.
+    #[must_use]
+    pub fn snapshot(&self) -> StatsSnapshot {
+        StatsSnapshot {
+            ranges: self.ranges.load(Relaxed),
+            reads: self.reads.load(Relaxed),
+            bytes_wanted: self.bytes_wanted.load(Relaxed),
+            bytes_read: self.bytes_read.load(Relaxed),
+            bytes_decoded: self.bytes_decoded.load(Relaxed),
+        }
+    }
+}
+
+impl StatsSnapshot {
+    /// What was added since an earlier snapshot.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            ranges: self.ranges.saturating_sub(earlier.ranges),
+            reads: self.reads.saturating_sub(earlier.reads),
+            bytes_wanted: self.bytes_wanted.saturating_sub(earlier.bytes_wanted),
+            bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
+            bytes_decoded: self.bytes_decoded.saturating_sub(earlier.bytes_decoded),
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Quasi-random minibatches of single-cell data: the sampler, the loader, and the [`Backend`] trait
+//! behind which storage formats stand.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        clippy::single_range_in_vec_init
+    )
+)]
+
+mod backend;
+mod csr;
+mod digest;
+mod diversity;
+mod error;
+pub mod io;
+mod loader;
+mod memory;
+mod plan;
+mod rows;
+mod schema;
+mod value;
+
+pub use backend::{Backend, BackendExt, Hints, ReadCost};
+pub use csr::{CsrRows, CsrSegment, first_bad_row};
+pub use digest::Digest;
+pub use diversity::{entropy_bits, label_entropy};
+pub use error::{Error, ErrorKind, Result};
+pub use loader::{
+    Data, Layout, Loader, LoaderOptions, Minibatch, MinibatchParts, MinibatchStream, Minibatches,
+    OutputType, X,
+};
+pub use memory::{MemoryBackend, MemoryMatrix, categorical_array, take_rows};
+pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
+pub use rows::RowRanges;
+pub use schema::{
+    ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
+};
+pub use value::{Indices, Value, ValueType, Values, typed};

@@ -1,0 +1,97 @@
+//! One fetch in memory: its plan, its rows in file order, and where each row lies.
+
+use super::gather::RowRef;
+use crate::backend::Backend;
+use crate::csr::CsrRows;
+use crate::io::Permit;
+use crate::plan::FetchPlan;
+use crate::schema::MatrixKey;
+use crate::{Error, Result};
+use arrow_array::{Array, ArrayRef, UInt32Array};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Fetch {
+    pub(super) plan: FetchPlan,
+    pub(super) n_vars: u64,
+    pub(super) x: CsrRows,
+    /// Row numbers in the store, in file order.
+    pub(super) rows: Vec<u64>,
+    /// Where each row lies, in file order.
+    pub(super) refs: Vec<RowRef>,
+    obs: Vec<(Arc<str>, ArrayRef)>,
+    _permit: Permit,
+}
+
+impl Fetch {
+    /// Reads what a plan wants.
+    pub(super) async fn read(
+        backend: &dyn Backend,
+        matrix: &MatrixKey,
+        columns: &[String],
+        plan: FetchPlan,
+        mut permit: Permit,
+    ) -> Result<Self> {
+        let x = backend.read_rows(matrix, plan.rows());
+        let obs = async {
+            if columns.is_empty() {
+                return Ok(Vec::new());
+            }
+            backend.read_obs(columns, plan.rows()).await
+        };
+        let (x, obs) = futures::try_join!(x, obs)?;
+        let n_rows = usize::try_from(plan.rows().n_rows()).unwrap_or(usize::MAX);
+        if x.n_rows() != n_rows || obs.len() != columns.len() {
+            return Err(Error::internal(format!(
+                "the backend answered {} rows and {} columns for {n_rows} and {}",
+                x.n_rows(),
+                obs.len(),
+                columns.len()
+            )));
+        }
+        if let Some(short) = obs.iter().find(|array| array.len() != n_rows) {
+            return Err(Error::internal(format!(
+                "the backend answered {} obs values for {n_rows} rows",
+                short.len()
+            )));
+        }
+        permit.shrink_to(u64::try_from(x.n_bytes()).unwrap_or(u64::MAX));
+        let refs = row_refs(&x)?;
+        let obs = columns.iter().map(|name| Arc::from(name.as_str())).zip(obs).collect();
+        let n_vars = backend.schema().matrix(matrix)?.n_vars();
+        let rows = plan.rows().iter_rows().collect();
+        Ok(Self { plan, n_vars, x, rows, refs, obs, _permit: permit })
+    }
+
+    /// Obs values of the cells at `positions`.
+    pub(super) fn take_obs(&self, positions: &[u32]) -> Result<Vec<(Arc<str>, ArrayRef)>> {
+        if self.obs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let positions = UInt32Array::from(positions.to_vec());
+        self.obs
+            .iter()
+            .map(|(name, array)| {
+                let taken = arrow_select::take::take(array, &positions, None)
+                    .map_err(|e| Error::internal("cannot gather obs values").caused_by(e))?;
+                Ok((Arc::clone(name), taken))
+            })
+            .collect()
+    }
+}
+
+fn row_refs(x: &CsrRows) -> Result<Vec<RowRef>> {
+    let too_large = |_| Error::invalid_input("a fetch is too large for 32-bit offsets");
+    let mut refs = Vec::with_capacity(x.n_rows());
+    for (i, segment) in x.segments().iter().enumerate() {
+        let i = u32::try_from(i).map_err(too_large)?;
+        for w in segment.indptr().windows(2) {
+            refs.push(RowRef {
+                segment: i,
+                start: usize::try_from(w[0]).map_err(too_large)?,
+                len: u32::try_from(w[1] - w[0]).map_err(too_large)?,
+            });
+        }
+    }
+    Ok(refs)
+}

@@ -1,0 +1,170 @@
+//! The gather: rows of a fetch, in file order, into a minibatch in the plan's order, converting
+//! values in the same pass. This is the one copy that a decoded row undergoes.
+
+use super::fetch::Fetch;
+use super::minibatch::{Data, Layout, Minibatch, Output, OutputType, Recycler, X};
+use crate::csr::CsrSegment;
+use crate::value::{Indices, Value, with_values};
+use crate::{Error, Result};
+use half::f16;
+use std::sync::Arc;
+
+/// Where a row of a fetch lies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowRef {
+    pub(super) segment: u32,
+    pub(super) start: usize,
+    pub(super) len: u32,
+}
+
+/// Gathers minibatch `j` of a fetch.
+pub(super) fn gather(
+    fetch: &Fetch,
+    j: usize,
+    layout: Layout,
+    output: OutputType,
+    recycler: &Arc<Recycler>,
+) -> Result<Minibatch> {
+    let positions = fetch.plan.minibatch(j);
+    let mut vectors = recycler.take();
+    let index = |p: &u32| usize::try_from(*p).unwrap_or(usize::MAX);
+    vectors.rows.extend(positions.iter().map(|p| fetch.rows[index(p)]));
+    let refs = positions.iter().map(|p| fetch.refs[index(p)]);
+    let args = Args { fetch, refs, n_vars: fetch.n_vars };
+    let data = match (layout, output) {
+        (Layout::Csr, _) => {
+            let (indptr, indices) = (&mut vectors.indptr, &mut vectors.indices);
+            match output {
+                OutputType::U8 => args.csr::<u8>(indptr, indices, vectors.data),
+                OutputType::U16 => args.csr::<u16>(indptr, indices, vectors.data),
+                OutputType::I32 => args.csr::<i32>(indptr, indices, vectors.data),
+                OutputType::I64 => args.csr::<i64>(indptr, indices, vectors.data),
+                OutputType::F16 => args.csr::<f16>(indptr, indices, vectors.data),
+                OutputType::F32 => args.csr::<f32>(indptr, indices, vectors.data),
+                OutputType::F64 => args.csr::<f64>(indptr, indices, vectors.data),
+            }
+        }
+        (Layout::Dense, OutputType::U8) => args.dense::<u8>(vectors.data),
+        (Layout::Dense, OutputType::U16) => args.dense::<u16>(vectors.data),
+        (Layout::Dense, OutputType::I32) => args.dense::<i32>(vectors.data),
+        (Layout::Dense, OutputType::I64) => args.dense::<i64>(vectors.data),
+        (Layout::Dense, OutputType::F16) => args.dense::<f16>(vectors.data),
+        (Layout::Dense, OutputType::F32) => args.dense::<f32>(vectors.data),
+        (Layout::Dense, OutputType::F64) => args.dense::<f64>(vectors.data),
+    }?;
+    let x = match layout {
+        Layout::Csr => X::Csr { indptr: vectors.indptr, indices: vectors.indices, data },
+        Layout::Dense => X::Dense { data },
+    };
+    Ok(Minibatch {
+        epoch: fetch.plan.epoch(),
+        number: fetch.plan.first_minibatch() + u64::try_from(j).unwrap_or(u64::MAX),
+        n_vars: fetch.n_vars,
+        rows: vectors.rows,
+        x,
+        obs: fetch.take_obs(positions)?,
+        recycler: Arc::clone(recycler),
+    })
+}
+
+struct Args<'a, R> {
+    fetch: &'a Fetch,
+    refs: R,
+    n_vars: u64,
+}
+
+impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
+    fn csr<O: Output>(
+        self,
+        indptr: &mut Vec<i32>,
+        indices: &mut Vec<i32>,
+        data: Data,
+    ) -> Result<Data> {
+        let mut out = O::vec_of(data).unwrap_or_default();
+        let nnz: u64 = self.refs.clone().map(|r| u64::from(r.len)).sum();
+        if i32::try_from(nnz).is_err() {
+            return Err(Error::invalid_input(format!(
+                "a minibatch of {nnz} non-zeros is too large for 32-bit offsets; lower batch_size"
+            )));
+        }
+        let nnz = usize::try_from(nnz).unwrap_or(0);
+        indices.reserve(nnz);
+        out.reserve(nnz);
+        indptr.push(0);
+        for row in self.refs {
+            let segment = &self.fetch.x.segments()[row.segment as usize];
+            let span = row.start..row.start + row.len as usize;
+            match segment.indices() {
+                Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&i| i32::from(i))),
+                Indices::U32(b) => indices.extend(b[span.clone()].iter().map(|&i| i.cast_signed())),
+            }
+            with_values!(segment.values(), b => extend(&mut out, &b[span]))?;
+            // Checked above: the total fits.
+            indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
+        }
+        Ok(O::data(out))
+    }
+
+    fn dense<O: Output>(self, data: Data) -> Result<Data> {
+        let mut out = O::vec_of(data).unwrap_or_default();
+        let width = usize::try_from(self.n_vars).unwrap_or(usize::MAX);
+        let len = self.refs.clone().count().checked_mul(width).ok_or_else(|| {
+            Error::invalid_input("a dense minibatch is larger than the address space")
+        })?;
+        out.resize(len, O::default());
+        if width == 0 {
+            return Ok(O::data(out));
+        }
+        for (row, target) in self.refs.zip(out.chunks_exact_mut(width)) {
+            let segment = &self.fetch.x.segments()[row.segment as usize];
+            scatter_row(segment, row, target)?;
+        }
+        Ok(O::data(out))
+    }
+}
+
+/// Appends a row's values, converted.
+#[inline]
+fn extend<O: Output, S: Value>(out: &mut Vec<O>, values: &[S]) -> Result<()> {
+    if !O::holds_all::<S>() {
+        check::<O, S>(values)?;
+    }
+    out.extend(values.iter().map(|&v| O::convert(v)));
+    Ok(())
+}
+
+fn check<O: Output, S: Value>(values: &[S]) -> Result<()> {
+    match values.iter().find(|&&v| !O::holds(v)) {
+        None => Ok(()),
+        Some(v) => Err(Error::invalid_input(format!(
+            "the value {v} cannot be had as {}; ask for a wider type, f32 or f64 for example",
+            O::TYPE
+        ))),
+    }
+}
+
+fn scatter_row<O: Output>(segment: &CsrSegment, row: RowRef, target: &mut [O]) -> Result<()> {
+    let span = row.start..row.start + row.len as usize;
+    with_values!(segment.values(), values => match segment.indices() {
+        Indices::U16(b) => scatter(target, &b[span.clone()], &values[span]),
+        Indices::U32(b) => scatter(target, &b[span.clone()], &values[span]),
+    })
+}
+
+/// Puts a row's values, converted, at their genes.
+fn scatter<O: Output, S: Value, I: Copy + Into<u32>>(
+    target: &mut [O],
+    genes: &[I],
+    values: &[S],
+) -> Result<()> {
+    if !O::holds_all::<S>() {
+        check::<O, S>(values)?;
+    }
+    for (&gene, &value) in genes.iter().zip(values) {
+        // Canonical rows have no gene past the end; the bound check is the price of certainty.
+        if let Some(slot) = target.get_mut(gene.into() as usize) {
+            *slot = O::convert(value);
+        }
+    }
+    Ok(())
+}

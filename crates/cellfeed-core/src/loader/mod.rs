@@ -1,0 +1,398 @@
+//! The loader: reads fetches ahead under a byte budget, gathers them into minibatches, and hands
+//! these out in the plan's order.
+//!
+//! Each run has one thread that only coordinates; reading, decoding and gathering happen on the
+//! [`Engine`]'s threads. The consumer takes minibatches by blocking (an `Iterator`) or by polling (a
+//! `Stream`), inside an async runtime or without one. Dropping the run stops it.
+
+mod fetch;
+mod gather;
+mod minibatch;
+mod queue;
+
+pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
+
+use crate::backend::{Backend, ReadCost};
+use crate::io::{Budget, Engine, Permit};
+use crate::plan::{FetchPlan, Plan};
+use crate::schema::MatrixKey;
+use crate::{Error, ErrorKind, Result};
+use fetch::Fetch;
+use futures::channel::mpsc;
+use futures::future::{AbortHandle, Abortable};
+use futures::{SinkExt, Stream, StreamExt};
+use minibatch::Recycler;
+use queue::Queue;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What to load, in which form, and with how much memory.
+#[derive(Debug, Clone)]
+pub struct LoaderOptions {
+    matrix: MatrixKey,
+    obs: Vec<String>,
+    layout: Layout,
+    output: OutputType,
+    memory: u64,
+    read_ahead: usize,
+    engine: Option<Arc<Engine>>,
+}
+
+impl Default for LoaderOptions {
+    /// `X` as CSR of `f32`, no obs columns, 1 GiB, as many as four fetches ahead.
+    fn default() -> Self {
+        Self {
+            matrix: MatrixKey::X,
+            obs: Vec::new(),
+            layout: Layout::Csr,
+            output: OutputType::F32,
+            memory: 1 << 30,
+            read_ahead: 4,
+            engine: None,
+        }
+    }
+}
+
+impl LoaderOptions {
+    /// The matrix to load.
+    #[must_use]
+    pub fn with_matrix(mut self, matrix: MatrixKey) -> Self {
+        self.matrix = matrix;
+        self
+    }
+
+    /// Obs columns to load beside it.
+    #[must_use]
+    pub fn with_obs(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.obs = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sparse or dense minibatches.
+    #[must_use]
+    pub fn with_layout(mut self, layout: Layout) -> Self {
+        self.layout = layout;
+        self
+    }
+
+    /// The value type of minibatches.
+    #[must_use]
+    pub fn with_output(mut self, output: OutputType) -> Self {
+        self.output = output;
+        self
+    }
+
+    /// Bytes of memory that fetches and waiting minibatches may hold.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// How many fetches may be in flight at once, memory permitting. At least 1.
+    #[must_use]
+    pub fn with_read_ahead(mut self, fetches: usize) -> Self {
+        self.read_ahead = fetches.max(1);
+        self
+    }
+
+    /// The threads and buffers to use: best those of the store. Without this the loader makes its
+    /// own.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+}
+
+/// Turns a store and a plan into minibatches.
+///
+/// ```
+/// # use cellfeed_core::*;
+/// # use std::sync::Arc;
+/// # let var = VarSchema { n_vars: 3, ..VarSchema::default() };
+/// # let x = MemoryMatrix::try_new(vec![0, 1, 2, 2], vec![0, 2], vec![1f32, 2.0], var)?;
+/// # let backend: Arc<dyn Backend> =
+/// #     Arc::new(MemoryBackend::try_new(3, vec![(MatrixKey::X, x)], vec![])?);
+/// let options = PlanOptions::default().with_batch_size(2);
+/// let plan = Plan::new(backend.schema().n_obs, Strategy::BlockShuffling { block_size: 16 }, &options)?;
+/// let loader = Loader::new(backend, plan, LoaderOptions::default())?;
+/// for minibatch in loader.epoch(0)? {
+///     let minibatch = minibatch?;
+///     assert!(minibatch.n_cells() <= 2);
+/// }
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Loader(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    backend: Arc<dyn Backend>,
+    plan: Plan,
+    options: LoaderOptions,
+    engine: Arc<Engine>,
+}
+
+impl Loader {
+    /// Checks that the store has what the options ask for.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` or `Unsupported` for the matrix or a column, naming what there is;
+    /// `InvalidInput` if the plan is for another number of cells.
+    pub fn new(backend: Arc<dyn Backend>, plan: Plan, options: LoaderOptions) -> Result<Self> {
+        let schema = backend.schema();
+        let matrix = schema.matrix(&options.matrix)?;
+        if i32::try_from(matrix.n_vars()).is_err() {
+            return Err(Error::unsupported(format!(
+                "{} genes are more than 32-bit indices can name",
+                matrix.n_vars()
+            )));
+        }
+        for column in &options.obs {
+            schema.obs_column(column)?;
+        }
+        if plan.n_obs() != schema.n_obs {
+            return Err(Error::invalid_input(format!(
+                "the plan is for {} cells, but the store has {}",
+                plan.n_obs(),
+                schema.n_obs
+            )));
+        }
+        let engine = options.engine.clone().unwrap_or_default();
+        Ok(Self(Arc::new(Inner { backend, plan, options, engine })))
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.0.plan
+    }
+
+    /// Starts an epoch.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if no thread can be started.
+    pub fn epoch(&self, epoch: u64) -> Result<Minibatches> {
+        self.epochs(epoch..epoch.saturating_add(1))
+    }
+
+    /// Starts several epochs, one after the other, reading ahead across their borders.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch).
+    pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
+        let inner = Arc::clone(&self.0);
+        // An eighth of the memory for minibatches that wait, an eighth for buffers between uses,
+        // the rest for fetches.
+        let queue =
+            Arc::new(Queue::new(usize::try_from(inner.options.memory / 8).unwrap_or(usize::MAX)));
+        let (abort, registration) = AbortHandle::new_pair();
+        let thread = std::thread::Builder::new().name("cellfeed-loader".to_owned()).spawn({
+            let queue = Arc::clone(&queue);
+            move || {
+                let run = Abortable::new(inner.drive(epochs, &queue), registration);
+                let run = AssertUnwindSafe(|| futures::executor::block_on(run));
+                if catch_unwind(run).is_err() {
+                    let error = Error::internal("the loader panicked; please report this");
+                    futures::executor::block_on(queue.push(Err(error)));
+                }
+                queue.finish();
+            }
+        });
+        let thread = thread.map_err(|e| Error::io("cannot start the loader's thread", e))?;
+        Ok(Minibatches { queue, abort, thread: Some(thread), failed: false })
+    }
+}
+
+impl Inner {
+    /// Runs epochs to their end or to the first error, which ends the queue.
+    async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
+        let budget = Budget::new(self.options.memory / 4 * 3);
+        let (fetched, gathered) = mpsc::channel(0);
+        futures::join!(self.read(epochs, &budget, fetched), self.gather(gathered, queue));
+    }
+
+    /// Reads fetches ahead, in order.
+    async fn read(
+        &self,
+        epochs: Range<u64>,
+        budget: &Budget,
+        mut fetched: mpsc::Sender<Result<Fetch>>,
+    ) {
+        let n = self.plan.n_fetches();
+        let numbers = epochs.flat_map(|epoch| (0..n).map(move |k| (epoch, k)));
+        let fetches = futures::stream::iter(numbers)
+            .then(|(epoch, k)| self.admit(epoch, k, budget))
+            .map(|admitted| async {
+                let (plan, permit) = admitted?;
+                let options = &self.options;
+                Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permit).await
+            })
+            .buffered(self.options.read_ahead);
+        let mut fetches = std::pin::pin!(fetches);
+        while let Some(fetch) = fetches.next().await {
+            let failed = fetch.is_err();
+            if fetched.send(fetch).await.is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// Plans a fetch and waits until there is memory for it.
+    async fn admit(&self, epoch: u64, k: u64, budget: &Budget) -> Result<(FetchPlan, Permit)> {
+        let plan = self.plan.clone();
+        let plan = self.engine.compute(move || plan.fetch(epoch, k)).await?;
+        let cost = self.backend.cost(&self.options.matrix, plan.rows())?;
+        self.check_budget(&cost, budget.total(), plan.rows().n_rows())?;
+        let permit = budget.acquire(cost.bytes_held).await;
+        Ok((plan, permit))
+    }
+
+    fn check_budget(&self, cost: &ReadCost, budget: u64, n_rows: u64) -> Result<()> {
+        if !cost.exact || cost.bytes_held <= budget {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+        let needed = cost.bytes_held.saturating_add(cost.bytes_held / 3);
+        let factor = self.plan.fetch_size() / self.plan.batch_size();
+        let fits = u128::from(factor) * u128::from(budget) / u128::from(cost.bytes_held);
+        let message = if fits > 0 {
+            format!(
+                "a fetch of {n_rows} cells needs {} MiB, more than the memory limit of {} MiB \
+                 allows; raise the limit to {} MiB, or lower fetch_factor from {factor} to {fits}",
+                mib(cost.bytes_held),
+                mib(self.options.memory),
+                mib(needed)
+            )
+        } else {
+            format!(
+                "even one minibatch needs more than the memory limit of {} MiB allows; raise the \
+                 limit or lower batch_size",
+                mib(self.options.memory)
+            )
+        };
+        Err(Error::new(ErrorKind::OverBudget, message)
+            .with("file", &self.backend.schema().location))
+    }
+
+    /// Gathers the minibatches of each fetch, several at once, and hands them out in order.
+    async fn gather(&self, mut fetched: mpsc::Receiver<Result<Fetch>>, queue: &Queue) {
+        let (layout, output) = (self.options.layout, self.options.output);
+        let recycler = Arc::new(Recycler::new(output, 16 + 2 * self.engine.threads()));
+        while let Some(fetch) = fetched.next().await {
+            let fetch = match fetch {
+                Ok(fetch) => Arc::new(fetch),
+                Err(error) => {
+                    queue.push(Err(error)).await;
+                    return;
+                }
+            };
+            let recycler = &recycler;
+            // The stream owns the fetch, so that its memory is free once its last gather is done.
+            let minibatches = futures::stream::iter(0..fetch.plan.n_minibatches())
+                .map(move |j| {
+                    let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
+                    self.engine
+                        .compute(move || gather::gather(&fetch, j, layout, output, &recycler))
+                })
+                .buffered(2 * self.engine.threads());
+            let mut minibatches = std::pin::pin!(minibatches);
+            while let Some(minibatch) = minibatches.next().await {
+                let minibatch = minibatch.map_err(|e| {
+                    e.with_default("file", &self.backend.schema().location)
+                        .with_default("element", &self.options.matrix)
+                });
+                let failed = minibatch.is_err();
+                if !queue.push(minibatch).await || failed {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A run of one or more epochs: a blocking iterator over minibatches, or by
+/// [`into_stream`](Self::into_stream) a `Stream`. After an error it ends. Dropping it stops the
+/// reading.
+#[derive(Debug)]
+pub struct Minibatches {
+    queue: Arc<Queue>,
+    abort: AbortHandle,
+    thread: Option<JoinHandle<()>>,
+    failed: bool,
+}
+
+impl Minibatches {
+    /// How long the consumer has waited for minibatches so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.queue.waited()
+    }
+
+    /// The run as a `Stream`, for async code on any runtime.
+    #[must_use]
+    pub fn into_stream(self) -> MinibatchStream {
+        MinibatchStream(self)
+    }
+
+    fn note(&mut self, item: Option<Result<Minibatch>>) -> Option<Result<Minibatch>> {
+        self.failed = matches!(item, Some(Err(_)));
+        item
+    }
+}
+
+impl Iterator for Minibatches {
+    type Item = Result<Minibatch>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let item = self.queue.pop_blocking();
+        self.note(item)
+    }
+}
+
+/// A run of one or more epochs as a `Stream`; see [`Minibatches`].
+#[derive(Debug)]
+pub struct MinibatchStream(Minibatches);
+
+impl MinibatchStream {
+    /// How long the consumer has waited for minibatches so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        self.0.waited()
+    }
+}
+
+impl Stream for MinibatchStream {
+    type Item = Result<Minibatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.0.failed {
+            return Poll::Ready(None);
+        }
+        let item = std::task::ready!(self.0.queue.poll_pop(cx));
+        Poll::Ready(self.0.note(item))
+    }
+}
+
+impl Drop for Minibatches {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.abort.abort();
+        if let Some(thread) = self.thread.take() {
+            // The thread only coordinates: it ends as soon as it is woken, whatever the disk does.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The loader over the in-memory store: order, content, types, memory, errors, shutdown.
+
+use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, X};
+use crate::io::{Engine, EngineOptions};
+use crate::memory::{MemoryBackend, MemoryMatrix, categorical_array};
+use crate::plan::{PlanOptions, Strategy};
+use crate::schema::{ColumnSchema, VarSchema};
+use crate::{
+    Backend, CsrRows, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result, RowRanges, Schema,
+};
+use arrow_array::ArrayRef;
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::executor::block_on;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Row r holds genes r % 5 and 5 + r % 3 with values r and r + 0.5.
+fn store(n: u64) -> Arc<dyn Backend> {
+    let mut indptr = vec![0];
+    let (mut indices, mut values) = (Vec::new(), Vec::new());
+    for r in 0..n {
+        indices.extend([u32::try_from(r % 5).unwrap(), u32::try_from(5 + r % 3).unwrap()]);
+        values.extend([r as f64, r as f64 + 0.5]);
+        indptr.push(indptr.last().unwrap() + 2);
+    }
+    let var = VarSchema { n_vars: 8, ..VarSchema::default() };
+    let matrix = MemoryMatrix::try_new(indptr, indices, values, var).unwrap();
+    let categories = Arc::new((0..7).map(|i| format!("plate{i}")).collect::<Vec<_>>());
+    let codes = (0..n).map(|r| (r % 8 != 7).then_some(i32::try_from(r % 8).unwrap()));
+    let codes = categorical_array(codes, &categories).unwrap();
+    let column = ColumnSchema::categorical("plate", categories.to_vec(), false);
+    Arc::new(
+        MemoryBackend::try_new(n, vec![(MatrixKey::X, matrix)], vec![(column, codes)]).unwrap(),
+    )
+}
+
+fn plan(n: u64) -> Plan {
+    let options = PlanOptions::default().with_batch_size(6).with_fetch_factor(4).with_seed(3);
+    Plan::new(n, Strategy::BlockShuffling { block_size: 4 }, &options).unwrap()
+}
+
+fn expected_rows(plan: &Plan, epoch: u64) -> Vec<u64> {
+    let mut out = Vec::new();
+    for k in 0..plan.n_fetches() {
+        let fetch = plan.fetch(epoch, k).unwrap();
+        let rows: Vec<u64> = fetch.rows().iter_rows().collect();
+        out.extend(fetch.minibatches().flatten().map(|&p| rows[p as usize]));
+    }
+    out
+}
+
+#[test]
+fn minibatches_hold_the_rows_of_the_plan() {
+    let n = 101;
+    let options = LoaderOptions::default().with_obs(["plate"]);
+    let loader = Loader::new(store(n), plan(n), options).unwrap();
+    let mut rows = Vec::new();
+    for (i, minibatch) in loader.epoch(2).unwrap().enumerate() {
+        let minibatch = minibatch.unwrap();
+        assert_eq!((minibatch.epoch(), minibatch.number()), (2, i as u64));
+        let X::Csr { indptr, indices, data } = minibatch.x() else { panic!("not sparse") };
+        let data = data.as_f32().unwrap();
+        let codes = minibatch.obs_column("plate").unwrap().as_dictionary::<Int32Type>();
+        for (cell, &row) in minibatch.rows().iter().enumerate() {
+            let span = indptr[cell] as usize..indptr[cell + 1] as usize;
+            assert_eq!(indices[span.clone()], [(row % 5) as i32, 5 + (row % 3) as i32]);
+            assert_eq!(data[span], [row as f32, row as f32 + 0.5]);
+            assert_eq!(codes.key(cell), (row % 8 != 7).then_some((row % 8) as usize));
+        }
+        rows.extend_from_slice(minibatch.rows());
+    }
+    assert_eq!(rows, expected_rows(loader.plan(), 2));
+}
+
+#[test]
+fn dense_equals_sparse_and_types_convert() {
+    let n = 40;
+    let loader = |options| Loader::new(store(n), plan(n), options).unwrap();
+    let sparse: Vec<_> = loader(LoaderOptions::default()).epoch(0).unwrap().collect();
+    let options = LoaderOptions::default().with_layout(Layout::Dense).with_output(OutputType::F64);
+    for (dense, sparse) in loader(options).epoch(0).unwrap().zip(sparse) {
+        let (dense, sparse) = (dense.unwrap(), sparse.unwrap());
+        let X::Csr { indptr, indices, data } = sparse.x() else { panic!("not sparse") };
+        let Data::F64(values) = dense.x().data() else { panic!("not f64") };
+        assert_eq!(values.len(), dense.n_cells() * 8);
+        let mut want = vec![0f64; values.len()];
+        for cell in 0..sparse.n_cells() {
+            for i in indptr[cell] as usize..indptr[cell + 1] as usize {
+                want[cell * 8 + indices[i] as usize] = f64::from(data.as_f32().unwrap()[i]);
+            }
+        }
+        assert_eq!(*values, want);
+    }
+    // Halves are not integers: refused, with the value.
+    let options = LoaderOptions::default().with_output(OutputType::I32);
+    let error = loader(options).epoch(0).unwrap().find_map(Result::err).unwrap();
+    assert!(error.to_string().contains(".5 cannot be had as i32"), "{error}");
+}
+
+#[test]
+fn the_digest_does_not_depend_on_threads_or_read_ahead() {
+    let n = 500;
+    let digest = |threads: usize, ahead: usize, memory: u64, epoch| {
+        let engine = Engine::new(EngineOptions::default().with_threads(threads));
+        let options = LoaderOptions::default()
+            .with_obs(["plate"])
+            .with_read_ahead(ahead)
+            .with_memory(memory)
+            .with_engine(Arc::new(engine));
+        let loader = Loader::new(store(n), plan(n), options).unwrap();
+        let mut digest = Digest::new();
+        for minibatch in loader.epoch(epoch).unwrap() {
+            digest.update(&minibatch.unwrap()).unwrap();
+        }
+        digest.hex()
+    };
+    let want = digest(1, 1, 1 << 30, 0);
+    assert_eq!(digest(4, 8, 1 << 30, 0), want);
+    assert_eq!(digest(2, 3, 4096, 0), want);
+    assert_ne!(digest(1, 1, 1 << 30, 1), want);
+}
+
+#[test]
+fn a_stream_gives_what_the_iterator_gives_and_epochs_follow_each_other() {
+    let n = 50;
+    let loader = Loader::new(store(n), plan(n), LoaderOptions::default()).unwrap();
+    let stream = loader.epochs(1..3).unwrap().into_stream();
+    let minibatches: Vec<_> = block_on(StreamExt::collect(stream.map(Result::unwrap)));
+    let rows: Vec<u64> = minibatches.iter().flat_map(|m| m.rows().to_vec()).collect();
+    let want = [expected_rows(loader.plan(), 1), expected_rows(loader.plan(), 2)].concat();
+    assert_eq!(rows, want);
+}
+
+#[test]
+fn what_is_missing_is_named_at_once() {
+    let new = |options| Loader::new(store(9), plan(9), options).map(|_| ()).unwrap_err();
+    let error = new(LoaderOptions::default().with_matrix(MatrixKey::Layer("spliced".into())));
+    assert!(error.to_string().contains("the store has X"), "{error}");
+    let error = new(LoaderOptions::default().with_obs(["plat"]));
+    assert!(error.to_string().contains("plate"), "{error}");
+    assert!(Loader::new(store(9), plan(10), LoaderOptions::default()).is_err());
+}
+
+/// A store whose reads fail, hang, or cost too much.
+#[derive(Debug)]
+struct Odd {
+    inner: Arc<dyn Backend>,
+    fails_from: u64,
+    hangs: bool,
+    held: u64,
+}
+
+#[async_trait]
+impl Backend for Odd {
+    fn schema(&self) -> &Arc<Schema> {
+        self.inner.schema()
+    }
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+    fn cost(&self, _: &MatrixKey, _: &RowRanges) -> Result<ReadCost> {
+        Ok(ReadCost { bytes_held: self.held, exact: true, ..ReadCost::default() })
+    }
+    async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        if self.hangs {
+            futures::future::pending::<()>().await;
+        }
+        if rows.end() > self.fails_from {
+            return Err(Error::corrupt("the disk is on fire"));
+        }
+        self.inner.read_rows(matrix, rows).await
+    }
+    async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
+        self.inner.read_obs(columns, rows).await
+    }
+}
+
+#[test]
+fn an_error_comes_in_its_place_and_ends_the_run() {
+    let odd = Odd { inner: store(96), fails_from: 72, hangs: false, held: 0 };
+    let options = PlanOptions::default().with_batch_size(6).with_fetch_factor(4);
+    let plan = Plan::new(96, Strategy::Streaming { shuffle: true }, &options).unwrap();
+    let loader = Loader::new(Arc::new(odd), plan, LoaderOptions::default()).unwrap();
+    let mut run = loader.epoch(0).unwrap();
+    assert_eq!(run.by_ref().take_while(Result::is_ok).count(), 12);
+    assert!(run.next().is_none());
+}
+
+#[test]
+fn dropping_a_run_that_hangs_returns() {
+    let odd = Odd { inner: store(96), fails_from: 100, hangs: true, held: 0 };
+    let loader = Loader::new(Arc::new(odd), plan(96), LoaderOptions::default()).unwrap();
+    let start = Instant::now();
+    drop(loader.epoch(0).unwrap());
+    assert!(start.elapsed() < Duration::from_secs(20));
+    // And one that is full, whose producer waits for room.
+    let options = LoaderOptions::default().with_memory(4096);
+    let loader = Loader::new(store(5000), plan(5000), options).unwrap();
+    let mut run = loader.epoch(0).unwrap();
+    assert!(run.next().unwrap().is_ok());
+    drop(run);
+}
+
+#[test]
+fn a_fetch_over_budget_says_what_would_fit() {
+    let odd = Odd { inner: store(96), fails_from: 100, hangs: false, held: 100 << 20 };
+    let options = LoaderOptions::default().with_memory(64 << 20);
+    let loader = Loader::new(Arc::new(odd), plan(96), options).unwrap();
+    let error = loader.epoch(0).unwrap().next().unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OverBudget);
+    assert!(error.to_string().contains("lower fetch_factor from 4 to 1"), "{error}");
+}

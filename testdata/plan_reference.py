@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+"""The sampling algorithm, version 1, in plain Python: the oracle of the golden plans in cellfeed-core.
+
+Written from docs/sampling.md alone, with no dependency. `python3 plan_reference.py` prints the golden
+vectors that the tests of cellfeed-core freeze.
+"""
+
+M64 = (1 << 64) - 1
+BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER = 1, 2, 3
+
+
+class Stream:
+    """ChaCha with 8 rounds; the key is (seed, epoch, purpose, number), the counter starts at 0."""
+
+    def __init__(self, seed, epoch, purpose, number):
+        key = b"".join(x.to_bytes(8, "little") for x in (seed, epoch, purpose, number))
+        self.key = [int.from_bytes(key[i : i + 4], "little") for i in range(0, 32, 4)]
+        self.counter, self.words = 0, []
+
+    def _block(self):
+        s = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574, *self.key]
+        s += [self.counter & 0xFFFFFFFF, self.counter >> 32, 0, 0]
+        w = list(s)
+
+        def quarter(a, b, c, d):
+            for x, y, z, r in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
+                w[x] = (w[x] + w[y]) & 0xFFFFFFFF
+                t = w[z] ^ w[x]
+                w[z] = ((t << r) | (t >> (32 - r))) & 0xFFFFFFFF
+
+        for _ in range(4):
+            for i in range(4):
+                quarter(i, 4 + i, 8 + i, 12 + i)
+            for i in range(4):
+                quarter(i, 4 + (i + 1) % 4, 8 + (i + 2) % 4, 12 + (i + 3) % 4)
+        self.words += [(x + y) & 0xFFFFFFFF for x, y in zip(w, s)]
+        self.counter += 1
+
+    def word(self):
+        if len(self.words) < 2:
+            self._block()
+        low, high = self.words.pop(0), self.words.pop(0)
+        return low | high << 32
+
+    def below(self, bound):
+        threshold = (1 << 64) % bound
+        while True:
+            product = self.word() * bound
+            if product & M64 >= threshold:
+                return product >> 64
+
+    def shuffle(self, items):
+        for i in range(len(items) - 1, 0, -1):
+            j = self.below(i + 1)
+            items[i], items[j] = items[j], items[i]
+
+
+def mix(x):
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & M64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & M64
+    return x ^ (x >> 31)
+
+
+def permutation(n, seed, epoch):
+    bits = max(n - 1, 255).bit_length()
+    low_bits = bits // 2
+    low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
+    stream = Stream(seed, epoch, BLOCK_ORDER, 0)
+    keys = [stream.word() for _ in range(12)]
+
+    def apply(x):
+        while True:
+            low, high = x & low_mask, x >> low_bits
+            for a, b in zip(keys[::2], keys[1::2]):
+                low = (low ^ mix(high ^ a)) & low_mask
+                high = (high ^ mix(low ^ b)) & high_mask
+            x = high << low_bits | low
+            if x < n:
+                return x
+
+    return apply
+
+
+def fetch(n, b, m, f, seed, epoch, k, shuffle=True, drop_last=False):
+    """Minibatches of fetch k as lists of rows; b = 0 means streaming."""
+    start, end = k * m * f, min((k + 1) * m * f, n)
+    if b == 0:
+        rows = list(range(start, end))
+    else:
+        full, tail = divmod(n, b)
+        swap = Stream(seed, epoch, TAIL_PLACE, 0).below(full + 1) if tail else full
+        apply = permutation(full, seed, epoch)
+
+        def row(p):
+            if p >= full * b:
+                return p if swap == full else apply(swap) * b + p - full * b
+            position, offset = divmod(p, b)
+            if position == swap and offset < tail:
+                return full * b + offset
+            return apply(position) * b + offset
+
+        rows = sorted(row(p) for p in range(start, end))
+    order = list(range(len(rows)))
+    if shuffle:
+        Stream(seed, epoch, FETCH_ORDER, k).shuffle(order)
+    if drop_last:
+        order = order[: max(0, (n - n % m) - start)]
+    return [[rows[i] for i in order[j : j + m]] for j in range(0, len(order), m)]
+
+
+def epoch(n, b, m, f, seed, e, **kw):
+    return [mb for k in range(-(-n // (m * f))) for mb in fetch(n, b, m, f, seed, e, k, **kw)]
+
+
+if __name__ == "__main__":
+    words = Stream(1, 2, BLOCK_ORDER, 3)
+    print("words ", [words.word() for _ in range(3)])
+    print("blocks", epoch(23, 4, 4, 2, 0, 0))
+    print("random", epoch(10, 1, 4, 1, 42, 7, drop_last=True))
+    print("stream", epoch(9, 0, 2, 2, 5, 1))
+    rows = sorted(r for mb in fetch(100_000_000, 16, 64, 256, 1, 9, 4321) for r in mb)
+    starts = [r for i, r in enumerate(rows) if i == 0 or rows[i - 1] != r - 1]
+    print("starts", starts[:4])

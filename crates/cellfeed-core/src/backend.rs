@@ -30,7 +30,7 @@ pub struct ReadCost {
     pub bytes_held: u64,
     /// Memory that the answer alone holds.
     pub bytes_kept: u64,
-    /// Whether the figures are exact; else they are upper bounds.
+    /// Whether the figures are exact; else they are estimates, rather too high than too low.
     pub exact: bool,
 }
 

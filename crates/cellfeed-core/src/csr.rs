@@ -3,6 +3,7 @@
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
 use arrow_buffer::ScalarBuffer;
+use rayon::prelude::*;
 
 /// Consecutive rows of an answer in canonical CSR form: `indptr` starts at 0 and never falls,
 /// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept.
@@ -86,13 +87,35 @@ impl CsrSegment {
     }
 }
 
-/// The first row whose indices do not strictly ascend below `n_vars`, if any.
-pub fn first_bad_row<I: Copy + PartialOrd + Into<u64>>(
+/// Rows that one task checks.
+const CHECK_ROWS: usize = 1024;
+
+/// The first row whose indices do not strictly ascend below `n_vars`, if any. Large matrices are
+/// checked in parallel, on the rayon threads of the caller.
+pub fn first_bad_row<I: Copy + PartialOrd + Into<u64> + Sync>(
     indptr: &[u64],
     indices: &[I],
     n_vars: u64,
 ) -> Option<usize> {
-    let mut start = 0usize;
+    let n_rows = indptr.len().saturating_sub(1);
+    let part = |k: usize| {
+        let rows = k * CHECK_ROWS..((k + 1) * CHECK_ROWS).min(n_rows);
+        let bad = first_bad_row_of(&indptr[rows.start..=rows.end], indices, n_vars);
+        bad.map(|row| rows.start + row)
+    };
+    let parts = 0..n_rows.div_ceil(CHECK_ROWS);
+    if parts.len() < 2 || rayon::current_thread_index().is_none() {
+        return parts.into_iter().find_map(part);
+    }
+    parts.into_par_iter().find_map_first(part)
+}
+
+fn first_bad_row_of<I: Copy + PartialOrd + Into<u64>>(
+    indptr: &[u64],
+    indices: &[I],
+    n_vars: u64,
+) -> Option<usize> {
+    let mut start = usize::try_from(*indptr.first()?).unwrap_or(usize::MAX);
     for (row, window) in indptr.windows(2).enumerate() {
         let len = usize::try_from(window[1].saturating_sub(window[0])).unwrap_or(usize::MAX);
         let Some(genes) = indices.get(start..start.saturating_add(len)) else { return Some(row) };
@@ -106,7 +129,7 @@ pub fn first_bad_row<I: Copy + PartialOrd + Into<u64>>(
     None
 }
 
-fn check_rows<I: Copy + PartialOrd + Into<u64>>(
+fn check_rows<I: Copy + PartialOrd + Into<u64> + Sync>(
     indptr: &[u64],
     indices: &[I],
     n_vars: u64,

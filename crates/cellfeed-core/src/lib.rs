@@ -19,6 +19,7 @@ mod error;
 pub mod io;
 mod loader;
 mod memory;
+mod offsets;
 mod plan;
 mod rows;
 mod schema;
@@ -34,6 +35,7 @@ pub use loader::{
     OutputType, X,
 };
 pub use memory::{MemoryBackend, MemoryMatrix, categorical_array, take_rows};
+pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
 pub use rows::RowRanges;
 pub use schema::{

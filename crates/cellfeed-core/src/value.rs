@@ -140,6 +140,19 @@ macro_rules! values {
                 match self { $(Self::$variant(b) => Self::$variant(b.slice(start, len)),)* }
             }
 
+            /// The values at `positions`, copied.
+            ///
+            /// # Panics
+            /// If a position is past the end.
+            #[must_use]
+            pub fn take(&self, positions: &[usize]) -> Self {
+                match self {
+                    $(Self::$variant(b) => {
+                        Self::$variant(positions.iter().map(|&i| b[i]).collect::<Vec<$ty>>().into())
+                    })*
+                }
+            }
+
             /// An empty buffer of the given type.
             #[must_use]
             pub fn empty(value_type: ValueType) -> Self {

@@ -255,7 +255,7 @@ impl Inner {
     }
 
     fn check_budget(&self, cost: &ReadCost, budget: u64, n_rows: u64) -> Result<()> {
-        if !cost.exact || cost.bytes_held <= budget {
+        if cost.bytes_held <= budget {
             return Ok(());
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);

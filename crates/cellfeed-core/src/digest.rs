@@ -41,12 +41,12 @@ impl Digest {
         Self::default()
     }
 
-    /// Adds a minibatch.
+    /// Adds a minibatch, with its first `n_obs_columns` obs columns.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for an obs column of a type that no
     /// backend answers.
-    pub fn update(&mut self, minibatch: &Minibatch) -> Result<()> {
+    pub fn update(&mut self, minibatch: &Minibatch, n_obs_columns: usize) -> Result<()> {
         self.word(as_u64(minibatch.n_cells()));
         self.word(minibatch.n_vars());
         self.items(minibatch.rows(), u64::to_le_bytes);
@@ -62,7 +62,7 @@ impl Digest {
                 self.values(data);
             }
         }
-        for (_, column) in minibatch.obs() {
+        for (_, column) in minibatch.obs().iter().take(n_obs_columns) {
             self.column(column)?;
         }
         Ok(())

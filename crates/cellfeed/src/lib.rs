@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
+//!
+//! This crate wires the parts together: the sampler and loader of `cellfeed-core`, one backend per
+//! storage format behind a cargo feature (`hdf5`), and [`open`], which tells the format by looking.
+//!
+//! ```no_run
+//! use cellfeed::{LoaderOptions, OpenOptions, Plan, PlanOptions, Strategy};
+//!
+//! let store = cellfeed::open("atlas.h5ad", &OpenOptions::default())?;
+//! let options = PlanOptions::default().with_batch_size(64).with_fetch_factor(256).with_seed(0);
+//! let plan = Plan::new(store.n_obs(), Strategy::BlockShuffling { block_size: 16 }, &options)?;
+//! let loader = store.loader(plan, LoaderOptions::default().with_obs(["cell_line"]))?;
+//! for minibatch in loader.epoch(0)? {
+//!     let minibatch = minibatch?;
+//!     println!("{} cells", minibatch.n_cells());
+//! }
+//! # Ok::<(), cellfeed::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+mod open;
+
+pub use cellfeed_core::*;
+#[cfg(feature = "hdf5")]
+pub use cellfeed_hdf5 as hdf5;
+pub use open::{OpenOptions, Store, open};

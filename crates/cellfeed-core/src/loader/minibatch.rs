@@ -80,9 +80,11 @@ macro_rules! outputs {
                 match self { $(Self::$variant(_) => OutputType::$variant,)* }
             }
 
-            /// Calls `f` with every value, as `f64`, in order.
-            pub fn for_each_f64(&self, mut f: impl FnMut(f64)) {
-                match self { $(Self::$variant(v) => v.iter().for_each(|x| f(x.to_f64())),)* }
+            /// The sum of all values, in an order that is fixed but not that of the values: eight
+            /// sums run side by side.
+            #[must_use]
+            pub fn sum_f64(&self) -> f64 {
+                match self { $(Self::$variant(v) => sum(v),)* }
             }
 
             /// Calls `f` with every value, as `f32`, in order.
@@ -130,6 +132,17 @@ outputs! {
         |s| matches!(s, V::U8 | V::I8 | V::I16 | V::F16);
     F32 f32, S::to_f32, |v: S| !v.to_f64().is_finite() || v.to_f32().is_finite(), |s| s != V::F64;
     F64 f64, S::to_f64, |_: S| true, |_| true;
+}
+
+fn sum<T: Value>(values: &[T]) -> f64 {
+    let (eights, rest) = values.as_chunks::<8>();
+    let mut sums = [0f64; 8];
+    for eight in eights {
+        for (sum, v) in sums.iter_mut().zip(eight) {
+            *sum += v.to_f64();
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|v| v.to_f64()).sum::<f64>()
 }
 
 impl Data {

@@ -113,7 +113,7 @@ fn the_digest_does_not_depend_on_threads_or_read_ahead() {
         let loader = Loader::new(store(n), plan(n), options).unwrap();
         let mut digest = Digest::new();
         for minibatch in loader.epoch(epoch).unwrap() {
-            digest.update(&minibatch.unwrap()).unwrap();
+            digest.update(&minibatch.unwrap(), 1).unwrap();
         }
         digest.hex()
     };

@@ -1,0 +1,61 @@
+//! The `cellfeed` command: look into a store, stream minibatches from it, make a synthetic one.
+
+mod atlas;
+mod demo;
+mod generate;
+mod inspect;
+mod people;
+mod stream;
+mod usage;
+
+use cellfeed::ErrorKind;
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
+///
+/// Cellfeed reads AnnData (.h5ad) and 10x Genomics (.h5) files as they are. It shuffles blocks of
+/// neighbouring cells, reads many blocks at once, and shuffles the cells in memory: as good for a
+/// model as true random sampling, and about a hundred times faster.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Start with `cellfeed demo`, then try your own file:\n  \
+    cellfeed inspect atlas.h5ad\n  \
+    cellfeed stream atlas.h5ad --label cell_type"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Demo(demo::DemoArgs),
+    Inspect(inspect::InspectArgs),
+    Stream(Box<stream::StreamArgs>),
+    Generate(Box<generate::GenerateArgs>),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Stream(args) => stream::run(&args),
+        Command::Generate(args) => generate::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads our output has closed it, as `head` does: nothing is wrong.
+        Err(error) if people::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            people::complain(&error);
+            // 2 for what the user can mend by another command line, as usage errors have.
+            match error.kind() {
+                ErrorKind::InvalidInput | ErrorKind::NotFound => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}

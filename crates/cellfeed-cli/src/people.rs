@@ -1,0 +1,130 @@
+//! Printing for people: sizes, counts, aligned lines, errors.
+
+use cellfeed::{Error, Result};
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+
+/// Prints a line to standard output.
+pub(crate) fn say(line: impl Display) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").map_err(|e| Error::io("cannot print", e))
+}
+
+/// Prints a value as one line of JSON.
+pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(value)
+        .map_err(|e| Error::internal("cannot write JSON").caused_by(e))?;
+    say(text)
+}
+
+/// Prints an error to standard error, with its causes.
+pub(crate) fn complain(error: &Error) {
+    let mut err = std::io::stderr().lock();
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(err, "error: {error}");
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !error.to_string().contains(&text) {
+            let _ = writeln!(err, "  because: {text}");
+        }
+        source = cause.source();
+    }
+}
+
+pub(crate) fn is_broken_pipe(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    source
+        .and_then(|s| s.downcast_ref::<std::io::Error>())
+        .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// `1234567` as `1,234,567`.
+pub(crate) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A rate or other real number as a rounded count.
+pub(crate) fn rate(x: f64) -> String {
+    // Saturates; rates are far from the edges.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    count(x.round().max(0.0) as u64)
+}
+
+/// Bytes in the largest unit that leaves at least 1.
+pub(crate) fn bytes(n: u64) -> String {
+    let mut size = n as f64;
+    for unit in ["bytes", "KiB", "MiB", "GiB", "TiB"] {
+        if size < 1024.0 || unit == "TiB" {
+            return if unit == "bytes" { format!("{n} bytes") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1024.0;
+    }
+    format!("{n} bytes")
+}
+
+/// Seconds in a readable unit.
+pub(crate) fn seconds(s: f64) -> String {
+    if s < 0.001 {
+        format!("{:.0} us", s * 1e6)
+    } else if s < 1.0 {
+        format!("{:.0} ms", s * 1e3)
+    } else {
+        format!("{s:.2} s")
+    }
+}
+
+/// Reads a size such as `512MiB`, `2GB`, `1g` or `1048576`.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: f64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1.0,
+        "k" | "kib" => 1024.0,
+        "m" | "mib" => 1024.0 * 1024.0,
+        "g" | "gib" => 1024.0 * 1024.0 * 1024.0,
+        "t" | "tib" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        "kb" => 1e3,
+        "mb" => 1e6,
+        "gb" => 1e9,
+        "tb" => 1e12,
+        other => return Err(format!("no unit is called {other:?}; try 512MiB or 2GiB")),
+    };
+    let number: f64 = number.parse().map_err(|_| "a size looks like 512MiB or 2GiB".to_owned())?;
+    let size = number * factor;
+    if !(1.0..=1e18).contains(&size) {
+        return Err("a size must be at least one byte and below 10^18".to_owned());
+    }
+    // In range.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(size as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(bytes(1023), "1023 bytes");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(seconds(0.0123), "12 ms");
+        assert_eq!(parse_bytes("1GiB"), Ok(1 << 30));
+        assert_eq!(parse_bytes("1.5k"), Ok(1536));
+        assert_eq!(parse_bytes("2 MB"), Ok(2_000_000));
+        for bad in ["", "x", "-1", "0", "1q", "1e40"] {
+            assert!(parse_bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

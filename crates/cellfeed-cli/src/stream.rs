@@ -1,0 +1,332 @@
+//! `cellfeed stream`: runs the loader over a store and reports how it went.
+
+use crate::people::{self, bytes, count, rate, say, say_json, seconds};
+use crate::usage;
+use cellfeed::{
+    Digest, Error, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions, OutputType, Plan,
+    PlanOptions, Result, Store, Strategy, label_entropy,
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// How cells are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StrategyName {
+    /// Blocks of neighbouring cells in random order, cells shuffled in each fetch.
+    BlockShuffling,
+    /// File order.
+    Streaming,
+    /// File order, cells shuffled in each fetch.
+    StreamingShuffled,
+    /// Single cells in random order.
+    TrueRandom,
+}
+
+/// Stream minibatches from a store and report speed, cost and diversity.
+///
+/// Nothing is trained: the command shows what a training loop would get, and how long it would wait.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    cellfeed stream atlas.h5ad\n  \
+    cellfeed stream atlas.h5ad --label cell_type --block-size 64 --seconds 20\n  \
+    cellfeed stream atlas.h5ad --layer counts --layout dense --json\n\n\
+    Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
+    diverse. --label shows the diversity: the entropy of that column within minibatches.")]
+pub(crate) struct StreamArgs {
+    /// The store: a .h5ad or 10x .h5 file; FILE.h5mu#mod/NAME for a part of MuData.
+    pub(crate) store: String,
+    /// Cells in a minibatch.
+    #[arg(long, value_name = "CELLS", default_value_t = 64)]
+    pub(crate) batch_size: u64,
+    /// Cells next to each other on disk that stay together.
+    #[arg(long, value_name = "CELLS", default_value_t = 16)]
+    pub(crate) block_size: u64,
+    /// Minibatches that are read and shuffled together.
+    #[arg(long, value_name = "MINIBATCHES", default_value_t = 256)]
+    pub(crate) fetch_factor: u64,
+    /// How cells are chosen.
+    #[arg(long, value_enum, default_value = "block-shuffling")]
+    pub(crate) strategy: StrategyName,
+    /// Drop the last minibatch of an epoch if it is not full.
+    #[arg(long)]
+    pub(crate) drop_last: bool,
+    /// Seed of every random choice.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// The first epoch.
+    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
+    pub(crate) epoch: u64,
+    /// The matrix: a layer's name, raw, or X.
+    #[arg(long, value_name = "LAYER", default_value = "X")]
+    pub(crate) layer: MatrixKey,
+    /// An obs column to load; may be given several times.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) obs: Vec<String>,
+    /// An obs column whose entropy within minibatches is reported.
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) label: Option<String>,
+    /// Layout of minibatches: csr or dense.
+    #[arg(long, value_name = "LAYOUT", default_value = "csr")]
+    pub(crate) layout: Layout,
+    /// Value type of minibatches: f32, f64, f16, i32, i64, u16, u8.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub(crate) dtype: OutputType,
+    /// Threads that decode and gather [default: one per core].
+    #[arg(long, value_name = "THREADS", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) threads: Option<u16>,
+    /// Memory for fetches and waiting minibatches.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = people::parse_bytes)]
+    pub(crate) memory: u64,
+    /// Fetches that may be in flight at once, memory permitting.
+    #[arg(long, value_name = "FETCHES", default_value_t = 4)]
+    pub(crate) read_ahead: usize,
+    /// Stop after so many seconds.
+    #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
+    pub(crate) seconds: Option<f64>,
+    /// How many epochs.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) epochs: u64,
+    /// Print one hash over all minibatches: the same for any thread count, memory or format.
+    #[arg(long)]
+    pub(crate) digest: bool,
+    /// Parse the file's metadata with the reference HDF5 library.
+    #[cfg(feature = "libhdf5")]
+    #[arg(long)]
+    pub(crate) libhdf5: bool,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Show no progress bar.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// How a run went. These are the keys of `--json`.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct StreamReport {
+    pub(crate) n_cells: u64,
+    pub(crate) n_minibatches: u64,
+    pub(crate) seconds: f64,
+    pub(crate) cells_per_second: f64,
+    pub(crate) bytes_read: u64,
+    pub(crate) bytes_decoded: u64,
+    pub(crate) open_seconds: f64,
+    pub(crate) first_minibatch_seconds: f64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) peak_rss_bytes: u64,
+    pub(crate) consumer_wait_seconds: f64,
+    pub(crate) entropy_bits: Option<f64>,
+    pub(crate) digest: Option<String>,
+    pub(crate) sum: f64,
+    pub(crate) nnz: u64,
+}
+
+pub(crate) fn run(args: &StreamArgs) -> Result<()> {
+    let report = stream(args)?;
+    if args.json {
+        return say_json(&report);
+    }
+    print(args, &report)
+}
+
+fn open(args: &StreamArgs) -> Result<Store> {
+    let mut options = OpenOptions::default().with_keep_bytes(args.memory / 8);
+    if let Some(threads) = args.threads {
+        options = options.with_threads(threads.into());
+    }
+    #[cfg(feature = "libhdf5")]
+    if args.libhdf5 {
+        use cellfeed::hdf5::{Hdf5Options, Reader};
+        options = options.with_hdf5(Hdf5Options::default().with_reader(Reader::Libhdf5));
+    }
+    cellfeed::open(&args.store, &options)
+}
+
+fn plan(args: &StreamArgs, n_obs: u64) -> Result<Plan> {
+    let strategy = match args.strategy {
+        StrategyName::BlockShuffling => Strategy::BlockShuffling { block_size: args.block_size },
+        StrategyName::Streaming => Strategy::Streaming { shuffle: false },
+        StrategyName::StreamingShuffled => Strategy::Streaming { shuffle: true },
+        StrategyName::TrueRandom => Strategy::TrueRandom,
+    };
+    let options = PlanOptions::default()
+        .with_batch_size(args.batch_size)
+        .with_fetch_factor(args.fetch_factor)
+        .with_drop_last(args.drop_last)
+        .with_seed(args.seed);
+    Plan::new(n_obs, strategy, &options)
+}
+
+/// Runs the loader as the options say.
+pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
+    let limit = args.seconds.map(Duration::try_from_secs_f64).transpose();
+    let limit = limit.map_err(|_| Error::invalid_input("--seconds must be a positive number"))?;
+    let start = Instant::now();
+    let store = open(args)?;
+    let open_seconds = start.elapsed().as_secs_f64();
+    let plan = plan(args, store.n_obs())?;
+    // The label is loaded whether or not it is among the columns asked for.
+    let mut columns = args.obs.clone();
+    columns.extend(args.label.clone().filter(|label| !args.obs.contains(label)));
+    let options = LoaderOptions::default()
+        .with_matrix(args.layer.clone())
+        .with_obs(columns)
+        .with_layout(args.layout)
+        .with_output(args.dtype)
+        .with_memory(args.memory)
+        .with_read_ahead(args.read_ahead);
+    let epochs = if limit.is_some() { u64::MAX } else { args.epochs };
+    let loader = store.loader(plan.clone(), options)?;
+    let bar = progress_bar(args, &plan);
+
+    let before = store.engine().stats().snapshot();
+    let cpu = usage::cpu_seconds();
+    let start = Instant::now();
+    let mut tally = Tally::new(args);
+    let mut run = loader.epochs(args.epoch..args.epoch.saturating_add(epochs))?;
+    let mut first = None;
+    for minibatch in run.by_ref() {
+        let minibatch = minibatch?;
+        first.get_or_insert_with(|| start.elapsed());
+        tally.add(&minibatch)?;
+        bar.inc(u64::try_from(minibatch.n_cells()).unwrap_or(0));
+        if limit.is_some_and(|limit| start.elapsed() >= limit) {
+            break;
+        }
+    }
+    let elapsed = start.elapsed().as_secs_f64();
+    let waited = run.waited();
+    drop(run);
+    bar.finish_and_clear();
+    let read = store.engine().stats().snapshot().since(&before);
+    Ok(StreamReport {
+        n_cells: tally.cells,
+        n_minibatches: tally.minibatches,
+        seconds: elapsed,
+        cells_per_second: if elapsed > 0.0 { tally.cells as f64 / elapsed } else { 0.0 },
+        bytes_read: read.bytes_read,
+        bytes_decoded: read.bytes_decoded,
+        open_seconds,
+        first_minibatch_seconds: first.unwrap_or_default().as_secs_f64(),
+        cpu_seconds: usage::cpu_seconds() - cpu,
+        peak_rss_bytes: usage::peak_rss_bytes(),
+        consumer_wait_seconds: waited.as_secs_f64(),
+        entropy_bits: tally.entropy(),
+        digest: tally.digest.map(|d| d.hex()),
+        sum: tally.sum,
+        nnz: tally.nnz,
+    })
+}
+
+/// What is counted over minibatches.
+struct Tally {
+    cells: u64,
+    minibatches: u64,
+    nnz: u64,
+    sum: f64,
+    label: Option<String>,
+    obs: usize,
+    entropy: f64,
+    full: u64,
+    batch_size: u64,
+    digest: Option<Digest>,
+}
+
+impl Tally {
+    fn new(args: &StreamArgs) -> Self {
+        Self {
+            cells: 0,
+            minibatches: 0,
+            nnz: 0,
+            sum: 0.0,
+            label: args.label.clone(),
+            obs: args.obs.len(),
+            entropy: 0.0,
+            full: 0,
+            batch_size: args.batch_size,
+            digest: args.digest.then(Digest::new),
+        }
+    }
+
+    fn add(&mut self, minibatch: &Minibatch) -> Result<()> {
+        let n = u64::try_from(minibatch.n_cells()).unwrap_or(0);
+        self.cells += n;
+        self.minibatches += 1;
+        let data = minibatch.x().data();
+        self.nnz += u64::try_from(data.len()).unwrap_or(0);
+        // Every value is touched, as a training step would.
+        self.sum += data.sum_f64();
+        // A partial minibatch holds fewer labels than the rest: it would bias the mean.
+        if let Some(label) = &self.label
+            && n == self.batch_size
+            && let Some(labels) = minibatch.obs_column(label)
+        {
+            self.entropy += label_entropy(labels)?;
+            self.full += 1;
+        }
+        if let Some(digest) = &mut self.digest {
+            digest.update(minibatch, self.obs)?;
+        }
+        Ok(())
+    }
+
+    fn entropy(&self) -> Option<f64> {
+        (self.full > 0).then(|| self.entropy / self.full as f64)
+    }
+}
+
+fn progress_bar(args: &StreamArgs, plan: &Plan) -> ProgressBar {
+    let quiet = args.quiet || args.json;
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let (cells, template) = match args.seconds {
+        None => {
+            let cells = plan.n_cells().saturating_mul(args.epochs);
+            (Some(cells), "{bar:40} {human_pos}/{human_len} cells, {per_sec}, {eta} left")
+        }
+        Some(_) => (None, "{spinner} {human_pos} cells, {per_sec}, {elapsed}"),
+    };
+    let bar = ProgressBar::with_draw_target(cells, target);
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
+    let per = |n: u64| n as f64 / r.n_cells.max(1) as f64;
+    say(format_args!(
+        "{} cells in {} minibatches, {}: {} cells/s",
+        count(r.n_cells),
+        count(r.n_minibatches),
+        seconds(r.seconds),
+        rate(r.cells_per_second)
+    ))?;
+    say(format_args!(
+        "  read      {} ({:.1} KiB a cell), decoded {}",
+        bytes(r.bytes_read),
+        per(r.bytes_read) / 1024.0,
+        bytes(r.bytes_decoded)
+    ))?;
+    say(format_args!(
+        "  latency   open {}, first minibatch {}, consumer waited {} ({:.0} %)",
+        seconds(r.open_seconds),
+        seconds(r.first_minibatch_seconds),
+        seconds(r.consumer_wait_seconds),
+        100.0 * r.consumer_wait_seconds / r.seconds.max(1e-9)
+    ))?;
+    say(format_args!(
+        "  cost      {} of CPU, {:.2} s per 100,000 cells; peak memory {}",
+        seconds(r.cpu_seconds),
+        per(1) * r.cpu_seconds * 1e5,
+        bytes(r.peak_rss_bytes)
+    ))?;
+    say(format_args!("  values    {} stored, sum {}", count(r.nnz), r.sum))?;
+    if let (Some(bits), Some(label)) = (r.entropy_bits, &args.label) {
+        say(format_args!("  diversity {bits:.3} bits of {label} in a minibatch"))?;
+    }
+    if let Some(digest) = &r.digest {
+        say(format_args!("  digest    {digest}"))?;
+    }
+    Ok(())
+}

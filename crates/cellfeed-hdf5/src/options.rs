@@ -1,0 +1,39 @@
+//! How to open a file.
+
+/// Which reader parses the metadata and makes the chunk tables. Elements are read and decoded by
+/// Cellfeed itself either way, but for filters that it does not know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reader {
+    /// The pure-Rust reader.
+    #[default]
+    Pure,
+    /// The reference HDF5 library. It is given only files whose metadata the pure reader has parsed
+    /// before, because it can crash on hostile ones.
+    #[cfg(feature = "libhdf5")]
+    Libhdf5,
+}
+
+/// Options of [`Hdf5Backend::open`](crate::Hdf5Backend::open).
+#[derive(Debug, Clone, Default)]
+pub struct Hdf5Options {
+    pub(crate) reader: Reader,
+    pub(crate) root: String,
+}
+
+impl Hdf5Options {
+    /// Chooses the metadata reader.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Reader) -> Self {
+        self.reader = reader;
+        self
+    }
+
+    /// Opens a group inside the file instead of its root: `mod/rna` of a MuData file, or a genome
+    /// of an old 10x file.
+    #[must_use]
+    pub fn with_root(mut self, path: impl Into<String>) -> Self {
+        self.root = path.into().trim_matches('/').to_owned();
+        self
+    }
+}

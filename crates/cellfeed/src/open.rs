@@ -1,0 +1,185 @@
+//! `open`: tells the format of a store by looking at it, and picks the backend.
+
+use cellfeed_core::io::{Engine, EngineOptions};
+use cellfeed_core::{Backend, Error, Loader, LoaderOptions, Plan, Result, Schema};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Options of [`open`] that every format shares.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    threads: Option<usize>,
+    keep_bytes: Option<u64>,
+    engine: Option<Arc<Engine>>,
+    #[cfg(feature = "hdf5")]
+    hdf5: cellfeed_hdf5::Hdf5Options,
+}
+
+impl OpenOptions {
+    /// Threads that decode and gather; one per core by default.
+    #[must_use]
+    pub fn with_threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Bytes of buffers that are kept between uses; an eighth of the loader's memory is good.
+    #[must_use]
+    pub fn with_keep_bytes(mut self, bytes: u64) -> Self {
+        self.keep_bytes = Some(bytes);
+        self
+    }
+
+    /// Threads and buffers to share with other stores; the two options above are then unused.
+    #[must_use]
+    pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
+    /// Options of HDF5 files.
+    #[cfg(feature = "hdf5")]
+    #[must_use]
+    pub fn with_hdf5(mut self, options: cellfeed_hdf5::Hdf5Options) -> Self {
+        self.hdf5 = options;
+        self
+    }
+
+    fn engine(&self) -> Arc<Engine> {
+        if let Some(engine) = &self.engine {
+            return Arc::clone(engine);
+        }
+        let mut options = EngineOptions::default();
+        if let Some(threads) = self.threads {
+            options = options.with_threads(threads);
+        }
+        if let Some(bytes) = self.keep_bytes {
+            options = options.with_keep_bytes(bytes);
+        }
+        Arc::new(Engine::new(options))
+    }
+}
+
+/// An open store, with the threads and buffers that read it.
+#[derive(Debug, Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    engine: Arc<Engine>,
+}
+
+impl Store {
+    /// Puts a backend of your own with the engine that it uses.
+    #[must_use]
+    pub fn new(backend: Arc<dyn Backend>, engine: Arc<Engine>) -> Self {
+        Self { backend, engine }
+    }
+
+    /// The backend.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Threads, buffers and read statistics.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// What the store holds.
+    #[must_use]
+    pub fn schema(&self) -> &Arc<Schema> {
+        self.backend.schema()
+    }
+
+    /// How many cells.
+    #[must_use]
+    pub fn n_obs(&self) -> u64 {
+        self.schema().n_obs
+    }
+
+    /// A loader that shares the store's threads and buffers.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn loader(&self, plan: Plan, options: LoaderOptions) -> Result<Loader> {
+        let options = options.with_engine(Arc::clone(&self.engine));
+        Loader::new(Arc::clone(&self.backend), plan, options)
+    }
+}
+
+/// Opens a store: a path, with `#GROUP` behind it to open a group inside an HDF5 file (`mod/rna` of
+/// MuData, a genome of an old 10x file). The format is told by the contents, not by the name.
+///
+/// # Errors
+/// Of kind `NotFound` if there is nothing, `Unsupported` if it is of a format that is not read (or
+/// not in this build), and as the backend's own `open`.
+pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
+    if let Some((scheme, _)) = uri.split_once("://") {
+        return Err(Error::unsupported(format!(
+            "stores behind {scheme}:// are not read; give a path on this machine"
+        )));
+    }
+    // A file whose own name has a # in it comes before a group inside another.
+    let (path, root) = match uri.rsplit_once('#') {
+        Some((path, root)) if !Path::new(uri).exists() => (path, root),
+        _ => (uri, ""),
+    };
+    let path = Path::new(path);
+    match sniff(path)? {
+        Format::Hdf5 => open_hdf5(path, root, options),
+        Format::Other(what) => Err(Error::unsupported(format!(
+            "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME) and 10x \
+             Genomics .h5 files"
+        ))
+        .with("file", path.display())),
+    }
+}
+
+enum Format {
+    Hdf5,
+    Other(&'static str),
+}
+
+/// Looks at the first bytes.
+fn sniff(path: &Path) -> Result<Format> {
+    let io = |e| Error::io("cannot open", e).with("file", path.display());
+    if path.metadata().map_err(io)?.is_dir() {
+        let has = |name: &str| path.join(name).exists();
+        return Ok(Format::Other(if has("zarr.json") || has(".zgroup") {
+            "this is a Zarr store, a format not read yet"
+        } else {
+            "this is a folder of no known format"
+        }));
+    }
+    let mut head = Vec::new();
+    File::open(path).and_then(|f| f.take(8).read_to_end(&mut head)).map_err(io)?;
+    Ok(match head.as_slice() {
+        [] => Format::Other("the file is empty"),
+        [b'P', b'A', b'R', b'1', ..] => Format::Other("this is Parquet, a format not read yet"),
+        [b'P', b'K', 3, 4, ..] => Format::Other("this is a zip archive; unpack it first"),
+        [0x1f, 0x8b, ..] => Format::Other("this is a gzip'd file; unpack it first, with gunzip"),
+        // The signature may come behind a user block: the backend looks for it.
+        _ => Format::Hdf5,
+    })
+}
+
+#[cfg(feature = "hdf5")]
+fn open_hdf5(path: &Path, root: &str, options: &OpenOptions) -> Result<Store> {
+    let engine = options.engine();
+    let hdf5 = match root {
+        "" => options.hdf5.clone(),
+        root => options.hdf5.clone().with_root(root),
+    };
+    let backend = cellfeed_hdf5::Hdf5Backend::open(path, Arc::clone(&engine), &hdf5)?;
+    Ok(Store::new(Arc::new(backend), engine))
+}
+
+#[cfg(not(feature = "hdf5"))]
+fn open_hdf5(path: &Path, _root: &str, options: &OpenOptions) -> Result<Store> {
+    let _ = options.engine();
+    Err(Error::unsupported("this build does not read HDF5: build it with the feature hdf5")
+        .with("file", path.display()))
+}

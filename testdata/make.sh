@@ -1,0 +1,41 @@
+#!/bin/sh
+# Make testdata/h5ad anew: one environment per anndata version, all under $VENVS.
+# Needs python3.7, 3.8, 3.9, 3.11 and 3.12 on PATH (or named by PY37 ... PY312) and PyPI.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:-$here/h5ad}
+VENVS=${VENVS:-$(mktemp -d)}
+export PYTHONDONTWRITEBYTECODE=1
+
+env_of() { # name python packages...
+    name=$1 python=$2
+    shift 2
+    if [ ! -x "$VENVS/$name/bin/python" ]; then
+        "$python" -m venv "$VENVS/$name"
+        "$VENVS/$name/bin/pip" install -q --disable-pip-version-check --only-binary=:all: "$@"
+    fi
+}
+
+write() { # name set
+    echo "$1: $2"
+    "$VENVS/$1/bin/python" "$here/make_h5ad.py" --set "$2" --out "$new"
+}
+
+env_of a06 "${PY37:-python3.7}" anndata==0.6.22.post1 h5py==2.10.0 numpy==1.19.5 pandas==0.25.3 scipy==1.5.4
+env_of a07 "${PY38:-python3.8}" anndata==0.7.8 h5py==3.7.0 numpy==1.23.5 pandas==1.4.4 scipy==1.9.3
+env_of a08 "${PY39:-python3.9}" anndata==0.8.0 h5py==3.8.0 numpy==1.23.5 pandas==1.5.3 scipy==1.10.1
+env_of a010 "${PY311:-python3.11}" anndata==0.10.9 h5py==3.16.0 numpy==1.26.4 pandas==2.2.3 scipy==1.17.1
+env_of a011 "${PY311:-python3.11}" anndata==0.11.4 h5py==3.16.0 numpy==2.4.6 pandas==2.3.3 scipy==1.17.1
+env_of a012 "${PY312:-python3.12}" anndata==0.12.19 mudata==0.4.1 h5py==3.16.0 numpy==2.5.5 pandas==2.3.3 scipy==1.18.1
+env_of a013 "${PY312:-python3.12}" anndata==0.13.4 hdf5plugin==7.1.0 h5py==3.16.0 numpy==2.5.5 pandas==3.1.1 scipy==1.18.1
+
+new=$(mktemp -d)
+for v in a06 a07 a08 a010 a011 a012 a013; do write $v typical; done
+write a012 nullable
+write a013 variants
+(cd "$new" && find . -type f | sed 's|^\./||' | LC_ALL=C sort | xargs sha256sum) >"$new.sums"
+mv "$new.sums" "$new/SHA256SUMS"
+chmod -R u=rwX,go=rX "$new"
+"$VENVS/a013/bin/python" "$here/check.py" "$new"
+rm -rf "$out"
+mv "$new" "$out"

@@ -15,7 +15,7 @@ pub struct Hints {
     /// How many rows one storage unit (chunk, page) of `X` holds, about; blocks well below it read
     /// more than they need.
     pub chunk_rows: Option<f64>,
-    /// How many fetches are worth reading at once.
+    /// How many fetches are worth reading at once: 1 where one keeps disk and cores busy.
     pub concurrency: usize,
 }
 
@@ -26,9 +26,10 @@ pub struct ReadCost {
     pub bytes_read: u64,
     /// Bytes that decoding will produce.
     pub bytes_decoded: u64,
-    /// The most memory the read holds at once, its answer included.
+    /// The most memory the read takes at once, its answer included. Memory that the store holds
+    /// anyway and the answer only shares, a map for example, does not count.
     pub bytes_held: u64,
-    /// Memory that the answer alone holds.
+    /// Memory that the answer alone takes.
     pub bytes_kept: u64,
     /// Whether the figures are exact; else they are estimates, rather too high than too low.
     pub exact: bool,

@@ -226,7 +226,19 @@ impl Schema {
         }
     }
 
-    /// Looks up an obs column, or the index by its name.
+    /// Refuses the name of an obs column that cannot be read; the index, the cells' names, is
+    /// accepted under its name.
+    ///
+    /// # Errors
+    /// As [`obs_column`](Self::obs_column).
+    pub fn check_obs(&self, name: &str) -> Result<()> {
+        if self.obs_index.as_deref() == Some(name) {
+            return Ok(());
+        }
+        self.obs_column(name).map(|_| ())
+    }
+
+    /// Looks up an obs column.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) listing the columns, or

@@ -155,7 +155,7 @@ impl Loader {
             )));
         }
         for column in &options.obs {
-            schema.obs_column(column)?;
+            schema.check_obs(column)?;
         }
         if plan.n_obs() != schema.n_obs {
             return Err(Error::invalid_input(format!(
@@ -214,8 +214,16 @@ impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
     async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
         let budget = Budget::new(self.options.memory / 4 * 3);
-        let (fetched, gathered) = mpsc::channel(0);
+        // Fetches that are complete wait here, memory permitting; see `read`.
+        let ready = self.options.read_ahead.saturating_sub(self.reading() + 1);
+        let (fetched, gathered) = mpsc::channel(ready);
         futures::join!(self.read(epochs, &budget, fetched), self.gather(gathered, queue));
+    }
+
+    /// How many fetches are read at the same time. More would share the same cores and disk, and
+    /// the first of them would be complete the later for it.
+    fn reading(&self) -> usize {
+        self.backend.hints().concurrency.clamp(1, self.options.read_ahead)
     }
 
     /// Reads fetches ahead, in order.
@@ -234,7 +242,7 @@ impl Inner {
                 let options = &self.options;
                 Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permit).await
             })
-            .buffered(self.options.read_ahead);
+            .buffered(self.reading());
         let mut fetches = std::pin::pin!(fetches);
         while let Some(fetch) = fetches.next().await {
             let failed = fetch.is_err();

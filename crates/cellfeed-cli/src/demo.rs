@@ -36,7 +36,9 @@ fn parse(words: &[&str]) -> Result<LineCommand> {
 pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     let folder = tempfile::tempdir().map_err(|e| Error::io("cannot make a temporary folder", e))?;
     let path = folder.path().join("demo.h5ad");
-    let path = path.to_str().ok_or_else(|| Error::invalid_input("the temporary folder has an odd name"))?;
+    let path = path
+        .to_str()
+        .ok_or_else(|| Error::invalid_input("the temporary folder has an odd name"))?;
 
     say(format_args!(
         "1. Generating a synthetic atlas of {} cells: 14 plates one after the other, 380 drugs in \
@@ -45,27 +47,42 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     ))?;
     let cells = args.cells.to_string();
     let words = [
-        "generate", path, "--cells", &cells, "--genes", "5000", "--compression", "gzip", "--quiet",
+        "generate",
+        path,
+        "--cells",
+        &cells,
+        "--genes",
+        "5000",
+        "--compression",
+        "gzip",
+        "--quiet",
     ];
     let LineCommand::Generate(generate) = parse(&words)? else { return Ok(()) };
     let made = generate::generate(&generate, |_| {})?;
     say(format_args!("   {} in {:.1} s.\n", bytes(made.bytes), made.seconds))?;
 
     let run = |words: &[&str]| -> Result<stream::StreamReport> {
-        let all: Vec<&str> = ["stream", path, "--label", "plate"].iter().chain(words).copied().collect();
+        let all: Vec<&str> =
+            ["stream", path, "--label", "plate"].iter().chain(words).copied().collect();
         match parse(&all)? {
             LineCommand::Stream(args) => stream::stream(&args),
             LineCommand::Generate(_) => Err(Error::internal("the demo lost its way")),
         }
     };
-    say("2. Streaming in file order: fast, but a minibatch comes from one plate, and models suffer.")?;
+    say(
+        "2. Streaming in file order: fast, but a minibatch comes from one plate, and models suffer.",
+    )?;
     let report = run(&["--strategy", "streaming"])?;
     tell(&report)?;
-    say("3. True random cells, a fetch of 4 minibatches at a time: diverse, but each cell costs a chunk.")?;
+    say(
+        "3. True random cells, a fetch of 4 minibatches at a time: diverse, but each cell costs a chunk.",
+    )?;
     let report = run(&["--strategy", "true-random", "--fetch-factor", "4", "--seconds", "2"])?;
     tell(&report)?;
-    say("4. Block shuffling: blocks of 16 neighbouring cells in random order, 64 minibatches read at \
-         once,\n   cells shuffled in memory. Diverse and fast: this is what Cellfeed is for.")?;
+    say(
+        "4. Block shuffling: blocks of 16 neighbouring cells in random order, 64 minibatches read at \
+         once,\n   cells shuffled in memory. Diverse and fast: this is what Cellfeed is for.",
+    )?;
     let words = ["--fetch-factor", "64", "--digest"];
     let report = run(&words)?;
     tell(&report)?;
@@ -76,7 +93,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         return Err(Error::internal("two runs with the same seed differ; please report this"));
     }
     say(format_args!("   digest {}, twice.\n", report.digest.unwrap_or_default()))?;
-    say("Now your own file:\n   cellfeed inspect FILE.h5ad\n   cellfeed stream FILE.h5ad --label COLUMN")
+    say(
+        "Now your own file:\n   cellfeed inspect FILE.h5ad\n   cellfeed stream FILE.h5ad --label COLUMN",
+    )
 }
 
 fn tell(report: &stream::StreamReport) -> Result<()> {

@@ -156,7 +156,11 @@ fn print(store: &Store) -> Result<()> {
     say(format_args!("{}", schema.location))?;
     let writer = schema.writer.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
     say(format_args!("  format    {}{writer}", schema.format))?;
-    say(format_args!("  shape     {} cells x {} genes", count(schema.n_obs), count(schema.var.n_vars)))?;
+    say(format_args!(
+        "  shape     {} cells x {} genes",
+        count(schema.n_obs),
+        count(schema.var.n_vars)
+    ))?;
     for matrix in &schema.matrices {
         print_matrix(matrix, schema.n_obs)?;
     }
@@ -174,11 +178,8 @@ fn print_matrix(matrix: &MatrixSchema, n_obs: u64) -> Result<()> {
         line += &format!(" with {index} indices");
     }
     if let Some(nnz) = matrix.nnz {
-        line += &format!(
-            ", {} non-zeros, {:.0} a cell",
-            count(nnz),
-            nnz as f64 / n_obs.max(1) as f64
-        );
+        line +=
+            &format!(", {} non-zeros, {:.0} a cell", count(nnz), nnz as f64 / n_obs.max(1) as f64);
     }
     if matrix.unreadable.is_some() && matrix.arrays.is_empty() {
         line.clear();
@@ -192,9 +193,16 @@ fn print_matrix(matrix: &MatrixSchema, n_obs: u64) -> Result<()> {
             }
             None => "contiguous".to_owned(),
         };
-        let codecs =
-            if array.codecs.is_empty() { "uncompressed".to_owned() } else { array.codecs.join(" + ") };
-        say(format_args!("            {:<16} {chunk}, {codecs}, {}", array.name, bytes(array.bytes)))?;
+        let codecs = if array.codecs.is_empty() {
+            "uncompressed".to_owned()
+        } else {
+            array.codecs.join(" + ")
+        };
+        say(format_args!(
+            "            {:<16} {chunk}, {codecs}, {}",
+            array.name,
+            bytes(array.bytes)
+        ))?;
     }
     if let Some(why) = &matrix.unreadable {
         say(format_args!("            cannot be read: {why}"))?;
@@ -211,7 +219,10 @@ fn print_columns(axis: &str, columns: &[ColumnSchema]) -> Result<()> {
         let kind = match &column.kind {
             ColumnKind::Categorical { categories, ordered } => {
                 let ordered = if *ordered { ", ordered" } else { "" };
-                format!("categorical, {} categories{ordered}", count(u64::try_from(categories.len()).unwrap_or(0)))
+                format!(
+                    "categorical, {} categories{ordered}",
+                    count(u64::try_from(categories.len()).unwrap_or(0))
+                )
             }
             ColumnKind::Unreadable(why) => format!("cannot be read: {why}"),
             kind => kind.as_str().to_owned(),

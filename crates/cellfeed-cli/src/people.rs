@@ -63,7 +63,11 @@ pub(crate) fn bytes(n: u64) -> String {
     let mut size = n as f64;
     for unit in ["bytes", "KiB", "MiB", "GiB", "TiB"] {
         if size < 1024.0 || unit == "TiB" {
-            return if unit == "bytes" { format!("{n} bytes") } else { format!("{size:.1} {unit}") };
+            return if unit == "bytes" {
+                format!("{n} bytes")
+            } else {
+                format!("{size:.1} {unit}")
+            };
         }
         size /= 1024.0;
     }

@@ -61,9 +61,12 @@ impl Hdf5Backend {
             }
         };
         let context = Context { engine, source, container };
-        let Opened { schema, matrices, columns } =
+        // One deep stack for all the metadata.
+        let opened = container::guard::deep(|| {
             futures::executor::block_on(layout::open(&context, &options.root))
-                .map_err(|e| e.with_default("file", &name))?;
+        })?;
+        let Opened { schema, matrices, columns } =
+            opened.map_err(|e| e.with_default("file", &name))?;
         Ok(Self { context, schema: Arc::new(schema), matrices, columns })
     }
 
@@ -92,7 +95,8 @@ impl Backend for Hdf5Backend {
                 None => Some(chunk),
             }
         });
-        Hints { chunk_rows: rows, concurrency: 2 }
+        // A fetch overlaps its own reading and decoding.
+        Hints { chunk_rows: rows, concurrency: 1 }
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
@@ -115,9 +119,7 @@ impl Backend for Hdf5Backend {
         rows.check_within(self.schema.n_obs)?;
         let mut arrays = Vec::with_capacity(columns.len());
         for name in columns {
-            if self.schema.obs_index.as_ref() != Some(name) {
-                self.schema.obs_column(name)?;
-            }
+            self.schema.check_obs(name)?;
             let column = self.columns.iter().find(|c| c.schema.name == *name).ok_or_else(|| {
                 Error::internal(format!("column {name} is in the schema, but was not opened"))
             })?;

@@ -12,8 +12,11 @@
 //! A chunk table is made once, when the file is opened. Raw chunks are then read at their offsets
 //! through the byte source and decoded on every core, each once per fetch; HDF5's own library, with
 //! its one lock, is not on the way.
+#![cfg_attr(not(feature = "libhdf5"), forbid(unsafe_code))]
+#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
 mod backend;
+#[cfg_attr(test, allow(dead_code, unused_imports, reason = "its tests are in tests/container*.rs"))]
 mod container;
 mod layout;
 mod options;

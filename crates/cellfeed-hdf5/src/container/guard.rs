@@ -42,6 +42,11 @@ pub(crate) fn remember(error: Error) {
     });
 }
 
+/// Forgets what was remembered: the call goes on in another way.
+pub(crate) fn forget() {
+    FAILURE.with(|failure| failure.borrow_mut().take());
+}
+
 /// Runs `work` on a deep stack, with `budget` bytes to read, panics turned into errors. Inside
 /// another such call it runs where it is.
 pub(crate) fn run<T: Send>(budget: u64, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -1,4 +1,4 @@
-//! Which object lies at which address: names for object references, addresses for paths.
+//! Links: which object lies at which address, and what soft links stand for.
 //!
 //! Groups in the old style (symbol tables) and new ones with few members (links in the header) are
 //! followed. A new-style group with many members keeps its links in a fractal heap; such a group
@@ -11,16 +11,31 @@ use std::collections::{HashMap, VecDeque};
 use cellfeed_core::{Error, Result};
 
 use super::cache::Paged;
+use super::components;
 use super::header::{LINK, LINK_INFO, Message, SYMBOL_TABLE, Sizes, is_object, messages, number};
 
 const DEPTH: usize = 16;
 /// Objects that are named before the search for a reference's target is given up.
 const OBJECTS: usize = 1 << 20;
 
-/// A hard link: the name's bytes and the header address of the object.
-type Link = (Vec<u8>, u64);
+/// Soft links that are followed for one path.
+const HOPS: usize = 16;
 
-/// The hard links of a group. Empty for a dataset; `None` for a group whose links are in dense
+/// What a link leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    /// A hard link: the object's header address.
+    Object(u64),
+    /// A soft link: a path, from the root or from the group that holds the link.
+    Soft(Vec<u8>),
+    /// A link to another file, or of a kind that is not known.
+    Elsewhere,
+}
+
+/// A link: the name's bytes and where it leads.
+type Link = (Vec<u8>, Target);
+
+/// The links of a group. Empty for a dataset; `None` for a group whose links are in dense
 /// storage.
 fn members(source: &Paged, sizes: Sizes, header: &[Message]) -> Result<Option<Vec<Link>>> {
     let mut found = Vec::new();
@@ -54,10 +69,9 @@ fn link(body: &[u8], sizes: Sizes) -> Option<Link> {
     }
     let flags = *body.get(1)?;
     let mut at = 2;
+    let mut kind = 0;
     if flags & 0x08 != 0 {
-        if *body.get(at)? != 0 {
-            return None; // a soft or external link
-        }
+        kind = *body.get(at)?;
         at += 1;
     }
     at += if flags & 0x04 != 0 { 8 } else { 0 };
@@ -66,7 +80,15 @@ fn link(body: &[u8], sizes: Sizes) -> Option<Link> {
     let len = usize::try_from(number(body.get(at..at + width)?)).ok()?;
     at += width;
     let end = at.checked_add(len)?;
-    Some((body.get(at..end)?.to_vec(), sizes.address_at(body, end)?))
+    let target = match kind {
+        0 => Target::Object(sizes.address_at(body, end)?),
+        1 => {
+            let len = usize::try_from(number(body.get(end..end + 2)?)).ok()?;
+            Target::Soft(body.get(end + 2..end.checked_add(2)?.checked_add(len)?)?.to_vec())
+        }
+        _ => Target::Elsewhere,
+    };
+    Some((body.get(at..end)?.to_vec(), target))
 }
 
 fn damaged(what: &str, address: u64) -> Error {
@@ -102,16 +124,23 @@ fn symbols(
         let entry = 2 * sizes.offset + 24;
         let at = address.checked_add(8).ok_or_else(wrong)?;
         for e in source.read(at, count.saturating_mul(entry))?.chunks_exact(entry) {
-            // A soft link's entry has the cache type 2.
-            if number(e.get(2 * sizes.offset..2 * sizes.offset + 4).unwrap_or_default()) == 2 {
-                continue;
-            }
-            let name_at = usize::try_from(number(e.get(..sizes.offset).unwrap_or_default()));
-            let name = name_at.ok().and_then(|at| names.get(at..)).ok_or_else(wrong)?;
-            let name = name.split(|&b| b == 0).next().unwrap_or_default();
-            if let Some(target) = sizes.address_at(e, sizes.offset) {
-                to.push((name.to_vec(), target));
-            }
+            let text = |at: usize, width: usize| {
+                let at = usize::try_from(number(e.get(at..at + width).unwrap_or_default()));
+                let text = at.ok().and_then(|at| names.get(at..))?;
+                text.split(|&b| b == 0).next().map(<[u8]>::to_vec)
+            };
+            let name = text(0, sizes.offset).ok_or_else(wrong)?;
+            // The entry of a soft link has the cache type 2, and its path in the scratch space.
+            let after = 2 * sizes.offset;
+            let target = if e.get(after..after + 4) == Some([2, 0, 0, 0].as_slice()) {
+                Target::Soft(text(after + 8, 4).ok_or_else(wrong)?)
+            } else {
+                match sizes.address_at(e, sizes.offset) {
+                    Some(address) => Target::Object(address),
+                    None => Target::Elsewhere,
+                }
+            };
+            to.push((name, target));
         }
         return Ok(());
     }
@@ -141,16 +170,63 @@ pub(crate) fn address_of<'p>(
         let header = messages(source, sizes, at)?;
         let Some(found) = members(source, sizes, &header)? else { return Ok(None) };
         match found.iter().find(|(n, _)| n == name.as_bytes()) {
-            Some((_, address)) => at = *address,
-            None => return Ok(None),
+            Some((_, Target::Object(address))) => at = *address,
+            _ => return Ok(None),
         }
     }
     Ok(Some(at))
 }
 
-/// The names of the groups and datasets in the group at `address`; `None` if its links are in dense
-/// storage. The pure reader cannot list an old-style group that holds a soft link, nor one with a
-/// damaged member; here such a member is listed, and opening it gives the error.
+/// The same path without soft links; `None` if there are none on it, or if it cannot be told.
+/// `NotFound` for a link to nothing, `Unsupported` for one to another file.
+pub(crate) fn canonical(
+    source: &Paged,
+    sizes: Sizes,
+    root: u64,
+    path: &str,
+) -> Result<Option<String>> {
+    let mut todo: VecDeque<String> = components(path).map(str::to_owned).collect();
+    let mut done: Vec<(String, u64)> = Vec::new();
+    let mut hops = 0;
+    while let Some(name) = todo.pop_front() {
+        let at = done.last().map_or(root, |(_, address)| *address);
+        let header = messages(source, sizes, at)?;
+        let Some(found) = members(source, sizes, &header)? else { return Ok(None) };
+        match found.into_iter().find(|(n, _)| n == name.as_bytes()).map(|(_, target)| target) {
+            Some(Target::Object(address)) => done.push((name, address)),
+            Some(Target::Soft(to)) => {
+                hops += 1;
+                if hops > HOPS {
+                    return Err(Error::corrupt("the path leads through soft links in a circle"));
+                }
+                let to = String::from_utf8_lossy(&to).into_owned();
+                if to.starts_with('/') {
+                    done.clear();
+                }
+                for part in components(&to).collect::<Vec<_>>().into_iter().rev() {
+                    todo.push_front(part.to_owned());
+                }
+            }
+            Some(Target::Elsewhere) => {
+                return Err(Error::unsupported(format!(
+                    "{name:?} is a link to another file; links out of a file are not followed"
+                )));
+            }
+            None if hops > 0 => {
+                return Err(Error::not_found(format!(
+                    "a soft link leads to {name:?}, which is absent"
+                )));
+            }
+            None => return Ok(None),
+        }
+    }
+    let names: Vec<String> = done.into_iter().map(|(name, _)| name).collect();
+    Ok((hops > 0).then(|| format!("/{}", names.join("/"))))
+}
+
+/// The names in the group at `address`, without those of named datatypes; `None` if its links are
+/// in dense storage. The pure reader cannot list an old-style group that holds a soft link, nor one
+/// with a damaged member; here such a member is listed, and opening it gives the error.
 pub(crate) fn member_names(
     source: &Paged,
     sizes: Sizes,
@@ -160,7 +236,9 @@ pub(crate) fn member_names(
     let Some(found) = members(source, sizes, &header)? else { return Ok(None) };
     let mut names = Vec::new();
     for (name, target) in found {
-        if messages(source, sizes, target).is_ok_and(|m| !is_object(&m)) {
+        if let Target::Object(at) = target
+            && messages(source, sizes, at).is_ok_and(|m| !is_object(&m))
+        {
             continue;
         }
         names.push(String::from_utf8(name).map_err(|e| {
@@ -184,7 +262,9 @@ pub(crate) fn paths(source: &Paged, sizes: Sizes, root: u64) -> Result<HashMap<u
         let Ok(header) = messages(source, sizes, address) else { continue };
         let Ok(Some(found)) = members(source, sizes, &header) else { continue };
         for (name, target) in found {
-            let Ok(name) = String::from_utf8(name) else { continue };
+            let (Ok(name), Target::Object(target)) = (String::from_utf8(name), target) else {
+                continue;
+            };
             if names.len() < OBJECTS && !names.contains_key(&target) {
                 let path = format!("{path}/{name}");
                 names.insert(target, path.clone());

@@ -62,8 +62,9 @@ pub(crate) use source::LocalFile;
 pub(crate) use source::ReadAt;
 
 /// An open HDF5 file. Paths are written `group/member`; a leading slash makes no difference, and
-/// the empty path is the root group. Only hard links are followed: soft and external links are
-/// neither members nor paths.
+/// the empty path is the root group. Soft links are followed; links to other files are not. Both
+/// are members of their group, whether they lead anywhere or not. (In a group that keeps its links
+/// in a fractal heap the pure reader sees neither.)
 ///
 /// Laws for implementors:
 /// 1. Calls are pure and may run concurrently.

@@ -71,6 +71,11 @@ impl Container for NativeContainer {
             match self.library.loc_type_by_name(key) {
                 Ok(LocationType::Group) => {
                     let group = self.library.group(key).map_err(|e| failed("cannot open", e))?;
+                    if group.filename() != self.library.filename() {
+                        return Err(Error::unsupported(
+                            "a link to another file; links out of a file are not followed",
+                        ));
+                    }
                     self.group(&group).map(Node::Group)
                 }
                 Ok(LocationType::Dataset) => self.describe(&self.dataset(key)?).map(Node::Dataset),
@@ -193,7 +198,13 @@ impl NativeContainer {
     fn dataset(&self, key: &str) -> Result<hdf5::Dataset> {
         match self.library.loc_type_by_name(key) {
             Ok(LocationType::Dataset) => {
-                self.library.dataset(key).map_err(|e| failed("cannot open", e))
+                let dataset = self.library.dataset(key).map_err(|e| failed("cannot open", e))?;
+                if dataset.filename() != self.library.filename() {
+                    return Err(Error::unsupported(
+                        "a link to another file; links out of a file are not followed",
+                    ));
+                }
+                Ok(dataset)
             }
             Ok(_) => Err(Error::invalid_input("a group, where a dataset was asked for")),
             Err(_) => Err(self.absent(key)),
@@ -209,12 +220,12 @@ impl NativeContainer {
         }
         let mut names: Vec<String> = links
             .into_iter()
-            .filter(|(_, info)| matches!(info.link_type, LinkType::Hard))
-            .filter(|(name, _)| {
-                matches!(
-                    group.loc_type_by_name(name),
-                    Ok(LocationType::Group | LocationType::Dataset)
-                )
+            .filter(|(name, info)| {
+                !matches!(info.link_type, LinkType::Hard)
+                    || matches!(
+                        group.loc_type_by_name(name),
+                        Ok(LocationType::Group | LocationType::Dataset)
+                    )
             })
             .map(|(name, _)| name)
             .collect();

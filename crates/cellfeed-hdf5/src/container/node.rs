@@ -13,7 +13,7 @@ pub(crate) enum Node {
 /// A group.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
-    /// The names of its groups and datasets, sorted by their bytes.
+    /// The names of its groups, datasets and links, sorted by their bytes.
     pub(crate) members: Vec<String>,
     pub(crate) attributes: Attributes,
 }
@@ -40,6 +40,7 @@ impl Dataset {
     }
 
     /// Elements in one row, unless the shape overflows.
+    #[cfg(any(test, feature = "libhdf5"))]
     #[cfg(any(test, feature = "libhdf5"))]
     pub(crate) fn elements_per_row(&self) -> Option<u64> {
         self.shape.iter().skip(1).try_fold(1u64, |n, &d| n.checked_mul(d))

@@ -96,17 +96,17 @@ impl Container for PureContainer {
             if key == "/" {
                 return self.group(&self.library.root(), key).map(Node::Group);
             }
-            match self.library.dataset(key) {
-                Ok(dataset) => self.describe(&dataset, key).map(Node::Dataset),
+            self.followed(key, |key| match self.library.dataset(key) {
+                Ok(dataset) => Ok(self.describe(&dataset, key).map(Node::Dataset)),
                 Err(hdf5_pure::Error::NotADataset(_)) => match self.library.group(key) {
-                    Ok(group) => self.group(&group, key).map(Node::Group),
+                    Ok(group) => Ok(self.group(&group, key).map(Node::Group)),
                     Err(hdf5_pure::Error::NotAGroup(_)) => {
-                        Err(Error::unsupported("neither a group nor a dataset"))
+                        Ok(Err(Error::unsupported("neither a group nor a dataset")))
                     }
-                    Err(e) => Err(convert::error(e)),
+                    Err(e) => Ok(Err(convert::error(e))),
                 },
-                Err(e) => Err(self.absent(key, e)),
-            }
+                Err(e) => Err(e),
+            })
         })
     }
 
@@ -186,19 +186,30 @@ impl PureContainer {
         })
     }
 
+    /// Opens what is at `key`; if the library cannot, again with soft links resolved, which it does
+    /// not follow.
+    fn followed<T>(
+        &self,
+        key: &str,
+        open: impl Fn(&str) -> Result<Result<T>, hdf5_pure::Error>,
+    ) -> Result<T> {
+        let error = match open(key) {
+            Ok(opened) => return opened,
+            Err(error) => error,
+        };
+        guard::forget();
+        match links::canonical(&self.source, self.sizes, self.root, key)? {
+            Some(path) => open(&path).unwrap_or_else(|e| Err(self.absent(&path, e))),
+            None => Err(self.absent(key, error)),
+        }
+    }
+
     fn absent(&self, key: &str, error: hdf5_pure::Error) -> Error {
         let missing = matches!(
             &error,
             hdf5_pure::Error::Format(FormatError::PathNotFound(_)) | hdf5_pure::Error::NotAGroup(_)
         );
-        // A soft link has an undefined address, which the library takes for a damaged one.
-        let no_object = || {
-            matches!(
-                links::address_of(&self.source, self.sizes, self.root, components(key)),
-                Ok(None)
-            )
-        };
-        if !missing && !no_object() {
+        if !missing {
             return convert::error(error);
         }
         let mut parent = key;
@@ -218,13 +229,13 @@ impl PureContainer {
         if let Some((_, handle)) = kept().iter().find(|(k, _)| k == key) {
             return Ok(handle.clone());
         }
-        let dataset = match self.library.dataset(key) {
-            Ok(dataset) => dataset,
+        let dataset = self.followed(key, |key| match self.library.dataset(key) {
+            Ok(dataset) => Ok(Ok(dataset)),
             Err(hdf5_pure::Error::NotADataset(_)) => {
-                return Err(Error::invalid_input("a group, where a dataset was asked for"));
+                Ok(Err(Error::invalid_input("a group, where a dataset was asked for")))
             }
-            Err(e) => return Err(self.absent(key, e)),
-        };
+            Err(e) => Err(e),
+        })?;
         let handle = Handle { dataset, checked: Arc::default() };
         let mut handles = kept();
         handles.push_back((key.to_owned(), handle.clone()));

@@ -1,6 +1,6 @@
 //! Dataframes: obs and var, in the encodings of anndata 0.5 to 0.13.
 
-use super::{dataset, encoding, group, join, text};
+use super::{dataset, encoding, join, text};
 use crate::container::{Dataset, ElementType, Group, Node};
 use crate::read::{Column, ColumnData, Context, StoredArray, Values, column_to_text};
 use cellfeed_core::{ColumnKind, ColumnSchema, Error, Result, RowRanges};
@@ -27,6 +27,14 @@ impl Frame {
 }
 
 impl Column {
+    /// Names are text, whatever they are stored as.
+    fn make_text(&mut self) {
+        if !matches!(self.schema.kind, ColumnKind::Unreadable(_) | ColumnKind::String) {
+            self.schema.kind = ColumnKind::String;
+            self.as_text = true;
+        }
+    }
+
     /// All values as text.
     pub(super) async fn all_text(&self, context: &Context, n_rows: u64) -> Result<Vec<String>> {
         let array = self.read(context, &RowRanges::single(0..n_rows)).await?;
@@ -44,7 +52,7 @@ pub(super) async fn open(context: &Context, path: &str, uns: &str) -> Result<Fra
 
 fn column(name: &str, kind: ColumnKind, encoding: &str, data: ColumnData) -> Column {
     let schema = ColumnSchema { name: name.to_owned(), kind, encoding: encoding.trim().to_owned() };
-    Column { schema, data, whole: OnceLock::new() }
+    Column { schema, data, as_text: false, whole: OnceLock::new() }
 }
 
 fn unreadable(name: &str, why: &Error) -> Column {
@@ -72,7 +80,11 @@ async fn open_group(context: &Context, path: &str, frame: &Group) -> Result<Fram
     names.retain(|n| Some(*n) != index && !n.starts_with("__"));
 
     let index = match index {
-        Some(name) if has(name) => Some(open_column(context, path, name).await),
+        Some(name) if has(name) => {
+            let (mut column, n_rows) = open_column(context, path, name).await;
+            column.make_text();
+            Some((column, n_rows))
+        }
         Some(name) => {
             let error = Error::corrupt(format!("the index {name:?} is named, but is not there"));
             return Err(context.blame(error, path));
@@ -85,7 +97,8 @@ async fn open_group(context: &Context, path: &str, frame: &Group) -> Result<Fram
     }
     let lengths = || index.iter().chain(&columns).filter_map(|(column, n)| Some((column, (*n)?)));
     let Some(n_rows) = lengths().map(|(_, n)| n).next() else {
-        let error = Error::corrupt("the dataframe has neither an index nor a column that can be read");
+        let error =
+            Error::corrupt("the dataframe has neither an index nor a column that can be read");
         return Err(context.blame(error, path));
     };
     if let Some((odd, n)) = lengths().find(|(_, n)| *n != n_rows) {
@@ -123,6 +136,9 @@ async fn plain_column(
     dataset: &Dataset,
 ) -> Result<(Column, u64)> {
     let (kind, version) = encoding(&dataset.attributes);
+    if !matches!(kind, "" | "array" | "string-array" | "categorical") {
+        return Err(unknown(kind, version));
+    }
     let label = if kind.is_empty() { "plain".to_owned() } else { format!("{kind} {version}") };
     let [n_rows] = dataset.shape[..] else {
         return Err(Error::unsupported(format!(
@@ -131,15 +147,16 @@ async fn plain_column(
         )));
     };
     // Categories of the 0.1.0 encoding: an integer dataset that refers to them.
-    let reference = match dataset.attributes.get("categories") {
-        None => None,
-        Some(_) => Some(match dataset.attributes.reference("categories") {
+    if dataset.attributes.get("categories").is_some() {
+        let target = match dataset.attributes.reference("categories") {
             Ok(path) => path.map(str::to_owned),
-            Err(_) => text(&dataset.attributes, "categories").map(str::to_owned),
-        }),
-    };
-    if let Some(target) = reference {
-        let target = target.ok_or_else(|| Error::corrupt("the reference to the categories is lost"))?;
+            // Where the reader cannot follow references, the place is known all the same.
+            Err(_) => path
+                .rsplit_once('/')
+                .map(|(frame, name)| join(frame, &format!("__categories/{name}"))),
+        };
+        let target =
+            target.ok_or_else(|| Error::corrupt("the reference to the categories is lost"))?;
         let codes = Values::Array(StoredArray::open(context, path, dataset)?);
         let categories = self::dataset(context, &target)?;
         let ordered = categories.attributes.bool("ordered").ok().flatten().unwrap_or(false);
@@ -224,24 +241,34 @@ async fn grouped_column(
         "nullable-integer" | "nullable-boolean" | "nullable-string-array" => {
             let (at, mask_at) = (join(path, "values"), join(path, "mask"));
             let values = dataset(context, &at)?;
-            let mask = StoredArray::open(context, &mask_at, &dataset(context, &mask_at)?)?;
-            if mask.len() != values.rows() || mask.element().size() != 1 {
+            // Without a mask nothing is missing.
+            let mask = if group.members.iter().any(|m| m == "mask") {
+                Some(StoredArray::open(context, &mask_at, &dataset(context, &mask_at)?)?)
+            } else {
+                None
+            };
+            let n_rows = values.rows();
+            if let Some(mask) = &mask
+                && (mask.len() != n_rows || mask.element().size() != 1)
+            {
                 return Err(Error::corrupt(format!(
-                    "the mask has {} values of type {} for {} rows",
+                    "the mask has {} values of type {} for {n_rows} rows",
                     mask.len(),
-                    mask.element(),
-                    values.rows()
+                    mask.element()
                 )));
             }
-            let n_rows = values.rows();
-            Ok((values_column(context, &at, name, &values, Some(mask), &label)?, n_rows))
+            Ok((values_column(context, &at, name, &values, mask, &label)?, n_rows))
         }
         "" => Err(Error::unsupported("a group without an encoding-type is no column known here")),
-        other => Err(Error::unsupported(format!(
-            "the encoding {other:?} (version {version:?}) is not read; categorical, string-array, \
-             array, nullable-integer, nullable-boolean and nullable-string-array are"
-        ))),
+        other => Err(unknown(other, version)),
     }
+}
+
+fn unknown(kind: &str, version: &str) -> Error {
+    Error::unsupported(format!(
+        "the encoding {kind:?} (version {version:?}) is not read; categorical, string-array, array, \
+         nullable-integer, nullable-boolean and nullable-string-array are"
+    ))
 }
 
 /// The categories at `path`, of any kind, as text.
@@ -264,12 +291,7 @@ async fn category_texts(context: &Context, path: &str) -> Result<Vec<String>> {
 }
 
 /// A dataframe as one compound dataset: the first field, or `index`, holds the names.
-async fn open_compound(
-    context: &Context,
-    path: &str,
-    frame: &Dataset,
-    uns: &str,
-) -> Result<Frame> {
+async fn open_compound(context: &Context, path: &str, frame: &Dataset, uns: &str) -> Result<Frame> {
     let ElementType::Compound { fields, .. } = &frame.element else {
         let error = Error::corrupt(format!(
             "a dataframe was expected, but the elements are {}",
@@ -296,12 +318,19 @@ async fn open_compound(
             let integer = matches!(field.element, ElementType::Integer { .. });
             if integer && context.container.node(&categories).is_ok() {
                 let texts = Arc::new(category_texts(context, &categories).await?);
-                return Ok(categorical(name, values, texts, false, "compound field, categories in uns"));
+                return Ok(categorical(
+                    name,
+                    values,
+                    texts,
+                    false,
+                    "compound field, categories in uns",
+                ));
             }
             numeric(name, values, &field.element, None, "compound field")
         };
-        let column = parsed.await.unwrap_or_else(|e| unreadable(name, &e));
+        let mut column = parsed.await.unwrap_or_else(|e| unreadable(name, &e));
         if i == index_at {
+            column.make_text();
             index = Some(column);
         } else {
             columns.push(column);

@@ -1,10 +1,10 @@
 //! Matrices: CSR, CSC and dense, in the encodings of anndata 0.5 to 0.13.
 
-use super::{Matrix, dataset, encoding, join, text};
+use super::{Matrix, dataset, encoding, join, reason, text};
 use crate::container::{Dataset, ElementType, Filter, Group, Node, Storage, filter_name};
 use crate::read::{Context, DenseMatrix, SparseMatrix, StoredArray, read_offsets};
 use cellfeed_core::{
-    ArrayStorage, Encoding, Error, MatrixKey, MatrixSchema, Result, ValueType, VarSchema,
+    ArrayStorage, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, ValueType, VarSchema,
 };
 use std::sync::Arc;
 
@@ -42,6 +42,15 @@ pub(super) fn unreadable(key: MatrixKey, var: Arc<VarSchema>, why: String) -> Ma
         arrays: Vec::new(),
         unreadable: Some(why),
     }
+}
+
+/// A matrix that is well described, but that nobody here can decode: listed with the reason.
+fn undecodable(mut schema: MatrixSchema, error: Error) -> Result<(MatrixSchema, Option<Matrix>)> {
+    if error.kind() != ErrorKind::Unsupported {
+        return Err(error);
+    }
+    schema.unreadable = Some(reason(&error));
+    Ok((schema, None))
 }
 
 /// The value type of stored elements.
@@ -104,7 +113,9 @@ fn codec(filter: &Filter) -> String {
 fn check_shape(shape: [u64; 2], n_obs: u64, var: &VarSchema) -> Result<()> {
     let [rows, columns] = shape;
     if rows != n_obs {
-        return Err(Error::corrupt(format!("the matrix has {rows} rows, but obs has {n_obs} cells")));
+        return Err(Error::corrupt(format!(
+            "the matrix has {rows} rows, but obs has {n_obs} cells"
+        )));
     }
     if columns != var.n_vars {
         return Err(Error::corrupt(format!(
@@ -153,15 +164,20 @@ async fn sparse(
     };
     check_shape([*rows, *columns], n_obs, var)?;
     let parts = Parts::find(context, path)?;
-    let schema = parts.describe(context, key, encoding, var)?;
+    let mut schema = parts.describe(context, key, encoding, var)?;
     if encoding == Encoding::Csc {
         let why = "the matrix is stored by columns (CSC): reading rows would decode the whole file \
                    for each fetch; rewrite it by rows, in Python: adata.X = adata.X.tocsr(); \
                    adata.write_h5ad(NEW)";
         return Ok((MatrixSchema { unreadable: Some(why.to_owned()), ..schema }, None));
     }
-    let matrix = parts.open(context, n_obs, var.n_vars).await?;
-    Ok((schema, Some(Matrix::Sparse(matrix))))
+    match parts.open(context, n_obs, var.n_vars).await {
+        Ok(matrix) => {
+            schema.nnz = Some(matrix.offsets.nnz());
+            Ok((schema, Some(Matrix::Sparse(Box::new(matrix)))))
+        }
+        Err(e) => undecodable(schema, e),
+    }
 }
 
 /// The three arrays of a sparse matrix.
@@ -214,7 +230,8 @@ impl Parts {
         n_vars: u64,
     ) -> Result<SparseMatrix> {
         let open = |(path, found): &(String, Dataset)| StoredArray::open(context, path, found);
-        let (indptr, indices, data) = (open(&self.indptr)?, open(&self.indices)?, open(&self.data)?);
+        let (indptr, indices, data) =
+            (open(&self.indptr)?, open(&self.indices)?, open(&self.data)?);
         if indptr.len() != n_obs.saturating_add(1) {
             let error = Error::corrupt(format!(
                 "indptr has {} entries, but {n_obs} cells need {}",
@@ -265,8 +282,6 @@ async fn dense(
         )));
     };
     check_shape([rows, columns], n_obs, var)?;
-    let matrix = DenseMatrix::open(context, path, found, value_type)?;
-    matrix.probe(context).await?;
     let schema = MatrixSchema {
         key: key.clone(),
         encoding: Encoding::Dense,
@@ -276,5 +291,13 @@ async fn dense(
         arrays: vec![storage(context, path, found)],
         unreadable: None,
     };
-    Ok((schema, Some(Matrix::Dense(matrix))))
+    let opened = async {
+        let matrix = DenseMatrix::open(context, path, found, value_type)?;
+        matrix.probe(context).await?;
+        Ok(matrix)
+    };
+    match opened.await {
+        Ok(matrix) => Ok((schema, Some(Matrix::Dense(matrix)))),
+        Err(e) => undecodable(schema, e),
+    }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// What reads the rows of a matrix.
 #[derive(Debug)]
 pub(crate) enum Matrix {
-    Sparse(SparseMatrix),
+    Sparse(Box<SparseMatrix>),
     Dense(DenseMatrix),
 }
 
@@ -39,16 +39,18 @@ pub(crate) fn join(base: &str, name: &str) -> String {
 fn group(context: &Context, path: &str) -> Result<Group> {
     match context.container.node(path)? {
         Node::Group(group) => Ok(group),
-        Node::Dataset(_) => Err(context
-            .blame(Error::corrupt("a group was expected, but this is a dataset"), path)),
+        Node::Dataset(_) => {
+            Err(context.blame(Error::corrupt("a group was expected, but this is a dataset"), path))
+        }
     }
 }
 
 fn dataset(context: &Context, path: &str) -> Result<Dataset> {
     match context.container.node(path)? {
         Node::Dataset(dataset) => Ok(dataset),
-        Node::Group(_) => Err(context
-            .blame(Error::corrupt("a dataset was expected, but this is a group"), path)),
+        Node::Group(_) => {
+            Err(context.blame(Error::corrupt("a dataset was expected, but this is a group"), path))
+        }
     }
 }
 
@@ -81,7 +83,7 @@ pub(crate) async fn open(context: &Context, root: &str) -> Result<Opened> {
 /// Says what a file that is not AnnData seems to be, and what to do.
 fn refuse(top: &Group) -> Error {
     let has = |name: &str| top.members.iter().any(|m| m == name);
-    if has("mod") {
+    if has_mod(top) {
         return Error::unsupported(
             "this is MuData, several AnnData in one file; name one, as file.h5mu#mod/NAME",
         );
@@ -102,13 +104,19 @@ fn refuse(top: &Group) -> Error {
     ))
 }
 
+/// Whether this is MuData, which has an obs and a var of its own.
+fn has_mod(top: &Group) -> bool {
+    encoding(&top.attributes).0 == "MuData" || top.members.iter().any(|m| m == "mod")
+}
+
 async fn open_anndata(context: &Context, root: &str, top: &Group) -> Result<Opened> {
     let (kind, version) = encoding(&top.attributes);
+    if has_mod(top) {
+        return Err(context.blame(refuse(top), root));
+    }
     if !matches!(kind, "" | "anndata") {
-        return Err(context.blame(
-            Error::unsupported(format!("the encoding {kind:?} is not AnnData")),
-            root,
-        ));
+        return Err(context
+            .blame(Error::unsupported(format!("the encoding {kind:?} is not AnnData")), root));
     }
     let uns = join(root, "uns");
     let obs = frame::open(context, &join(root, "obs"), &uns).await?;

@@ -1,9 +1,9 @@
 //! 10x Genomics `.h5`: genes by cells in CSC form, which is cells by genes in CSR form.
 
 use super::matrix::Parts;
-use super::{Matrix, Opened, dataset, group, join};
+use super::{Matrix, Opened, dataset, join};
 use crate::container::{Group, Node};
-use crate::read::{Column, ColumnData, Context, StoredArray, Convert, column_to_text, integers};
+use crate::read::{Column, ColumnData, Context, Convert, StoredArray, column_to_text, integers};
 use cellfeed_core::{
     ColumnKind, ColumnSchema, Encoding, Error, MatrixKey, Result, RowRanges, Schema, VarSchema,
 };
@@ -17,9 +17,8 @@ pub(super) struct Found {
 
 /// Looks for a 10x matrix.
 pub(super) fn find(context: &Context, root: &str, top: &Group) -> Result<Option<Found>> {
-    let is_matrix = |g: &Group, names: &[&str]| {
-        names.iter().all(|n| g.members.iter().any(|m| m == n))
-    };
+    let is_matrix =
+        |g: &Group, names: &[&str]| names.iter().all(|n| g.members.iter().any(|m| m == n));
     let arrays = ["barcodes", "data", "indices", "indptr", "shape"];
     if is_matrix(top, &arrays) {
         let version = if top.members.iter().any(|m| m == "features") { 3 } else { 2 };
@@ -60,7 +59,7 @@ fn text_column(context: &Context, path: &str, name: &str) -> Result<(Column, u64
         encoding: "string".to_owned(),
     };
     let data = ColumnData::Strings { path: path.to_owned(), field: None, n_rows, mask: None };
-    Ok((Column { schema, data, whole: OnceLock::new() }, n_rows))
+    Ok((Column { schema, data, as_text: false, whole: OnceLock::new() }, n_rows))
 }
 
 pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
@@ -76,14 +75,19 @@ pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
     };
     let (barcodes, n_barcodes) = text_column(context, &at("barcodes"), "barcodes")?;
     let (names_at, columns_at) = if found.version == 3 {
-        (at("features/name"), ["features/id", "features/feature_type", "features/genome"].as_slice())
+        // The ids: names repeat.
+        (
+            at("features/id"),
+            ["features/name", "features/feature_type", "features/genome"].as_slice(),
+        )
     } else {
-        (at("gene_names"), ["genes"].as_slice())
+        (at("genes"), ["gene_names"].as_slice())
     };
-    let (names, n_names) = text_column(context, &names_at, "name")?;
+    let (names, n_names) = text_column(context, &names_at, "id")?;
     for (what, n, wanted) in [("barcodes", n_barcodes, n_obs), ("genes", n_names, n_vars)] {
         if n != wanted {
-            let error = Error::corrupt(format!("there are {n} {what}, but the shape says {wanted}"));
+            let error =
+                Error::corrupt(format!("there are {n} {what}, but the shape says {wanted}"));
             return Err(context.blame(error, &found.path));
         }
     }
@@ -95,12 +99,8 @@ pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
         let name = path.rsplit('/').next().unwrap_or(path);
         text_column(context, &at(path), name).ok().map(|(column, _)| column.schema)
     });
-    let var = Arc::new(VarSchema {
-        n_vars,
-        names: column_to_text(&names),
-        columns: columns.collect(),
-    });
-    let _ = group(context, &found.path)?;
+    let var =
+        Arc::new(VarSchema { n_vars, names: column_to_text(&names), columns: columns.collect() });
     let parts = Parts::find(context, &found.path)?;
     let described = parts.describe(context, &MatrixKey::X, Encoding::Csr, &var)?;
     let matrix = parts.open(context, n_obs, n_vars).await?;
@@ -114,5 +114,9 @@ pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
         obs: Vec::new(),
         var,
     };
-    Ok(Opened { schema, matrices: vec![(MatrixKey::X, Matrix::Sparse(matrix))], columns: vec![barcodes] })
+    Ok(Opened {
+        schema,
+        matrices: vec![(MatrixKey::X, Matrix::Sparse(Box::new(matrix)))],
+        columns: vec![barcodes],
+    })
 }

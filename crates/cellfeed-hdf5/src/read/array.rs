@@ -1,7 +1,7 @@
 //! Elements of a one-dimensional dataset by ranges: exact byte ranges where it is not compressed,
 //! else whole chunks, each read and decoded once, of which only the wanted part is kept.
 
-use super::filters::{Pipeline, Scratch};
+use super::filters::{Pipeline, Scratch, refuse_unknown};
 use super::{as_u64, index};
 use crate::container::{
     ByteOrder, ChunkTable, Container, Dataset, ElementType, Storage, StoredChunk,
@@ -46,9 +46,15 @@ pub(crate) enum Convert {
 enum Kind {
     /// One run of bytes, or none if nothing was ever written.
     Contiguous(Option<u64>),
-    Chunked { table: ChunkTable, chunk: u64, pipeline: Pipeline },
+    Chunked {
+        table: ChunkTable,
+        chunk: u64,
+        pipeline: Pipeline,
+    },
     /// Only the library can decode it.
-    Library { window: u64 },
+    Library {
+        window: u64,
+    },
 }
 
 /// A one-dimensional dataset, ready to be read in parts.
@@ -89,6 +95,7 @@ impl StoredArray {
                 dataset.element
             )));
         }
+        refuse_unknown(&dataset.filters)?;
         let size = dataset.element.size();
         let bytes = len.checked_mul(size);
         let library = Kind::Library { window: (1 << 20) / size.max(1) };
@@ -114,11 +121,17 @@ impl StoredArray {
                 let pipeline = chunk_bytes.filter(|&n| n > 0 && n <= 1 << 30).and_then(|n| {
                     Pipeline::try_new(&dataset.filters, usize::try_from(size).unwrap_or(1), n)
                 });
-                match (pipeline, &dataset.fill) {
-                    (Some(pipeline), Some(_)) => {
-                        Kind::Chunked { table: context.container.chunk_table(path)?, chunk, pipeline }
+                let library = Kind::Library { window: chunk.clamp(1, (64 << 20) / size.max(1)) };
+                match pipeline {
+                    Some(pipeline) => {
+                        let table = context.container.chunk_table(path)?;
+                        if knows_fill(dataset, &table) {
+                            Kind::Chunked { table, chunk, pipeline }
+                        } else {
+                            library
+                        }
                     }
-                    _ => Kind::Library { window: chunk.clamp(1, (64 << 20) / size.max(1)) },
+                    None => library,
                 }
             }
             Storage::Unsupported(what) => {
@@ -143,15 +156,6 @@ impl StoredArray {
 
     pub(crate) fn len(&self) -> u64 {
         self.len
-    }
-
-    /// Elements that one chunk holds, if there are chunks.
-    pub(crate) fn chunk_elements(&self) -> Option<u64> {
-        match &self.kind {
-            Kind::Chunked { chunk, .. } => Some(*chunk),
-            Kind::Contiguous(_) => None,
-            Kind::Library { window } => Some(*window),
-        }
     }
 
     fn size(&self) -> usize {
@@ -217,7 +221,9 @@ impl StoredArray {
                 )));
             }
             match &self.kind {
-                Kind::Contiguous(offset) => self.read_contiguous(context, ranges, *offset, convert).await,
+                Kind::Contiguous(offset) => {
+                    self.read_contiguous(context, ranges, *offset, convert).await
+                }
                 Kind::Chunked { table, chunk, pipeline } => {
                     if pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges) {
                         let ranges = plain_ranges(table, *chunk, self.element.size(), ranges);
@@ -226,7 +232,9 @@ impl StoredArray {
                         self.read_chunks(context, ranges, table, *chunk, pipeline, convert).await
                     }
                 }
-                Kind::Library { window } => self.read_library(context, ranges, *window, convert).await,
+                Kind::Library { window } => {
+                    self.read_library(context, ranges, *window, convert).await
+                }
             }
         };
         answer.await.map_err(|e| context.blame(e, &self.path))
@@ -317,7 +325,8 @@ impl StoredArray {
         };
         let mut done = 0usize;
         while let Some((tasks, raw)) = ready {
-            let elements: usize = tasks.iter().flat_map(|t| &t.parts).map(ExactSizeIterator::len).sum();
+            let elements: usize =
+                tasks.iter().flat_map(|t| &t.parts).map(ExactSizeIterator::len).sum();
             let bytes = elements * self.out_size(convert);
             let job = Job {
                 element: self.element.clone(),
@@ -455,6 +464,11 @@ impl Job {
     }
 }
 
+/// Whether elements that were never written, if there are any, are known.
+pub(super) fn knows_fill(dataset: &Dataset, table: &ChunkTable) -> bool {
+    dataset.fill.is_some() || table.stored() == table.len()
+}
+
 /// Writes the fill value, zero if none is stated, everywhere.
 fn write_fill(
     element: &ElementType,
@@ -496,7 +510,11 @@ fn tasks(ranges: &[Range<u64>], table: &ChunkTable, chunk: u64) -> Vec<Task> {
             match tasks.last_mut() {
                 Some(task) if current == Some(slot) => task.parts.push(part),
                 _ => {
-                    tasks.push(Task { stored: table.get(index(slot)), raw: 0..0, parts: vec![part] });
+                    tasks.push(Task {
+                        stored: table.get(index(slot)),
+                        raw: 0..0,
+                        parts: vec![part],
+                    });
                     current = Some(slot);
                 }
             }
@@ -527,7 +545,12 @@ fn steps(tasks: Vec<Task>) -> Vec<Vec<Task>> {
 }
 
 /// File ranges of the wanted elements of uncompressed chunks.
-fn plain_ranges(table: &ChunkTable, chunk: u64, size: u64, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+fn plain_ranges(
+    table: &ChunkTable,
+    chunk: u64,
+    size: u64,
+    ranges: &[Range<u64>],
+) -> Vec<Range<u64>> {
     let mut out: Vec<Range<u64>> = Vec::with_capacity(ranges.len() * 2);
     for range in ranges {
         let mut at = range.start;

@@ -1,8 +1,8 @@
 //! Rows of a dense matrix, turned into CSR band by band: what is not zero is kept, the rest is never
 //! held for more than a few bands.
 
-use super::array::Context;
-use super::filters::{Pipeline, Scratch};
+use super::array::{Context, knows_fill};
+use super::filters::{Pipeline, Scratch, refuse_unknown};
 use super::{as_u64, index};
 use crate::container::{ChunkTable, Dataset, ElementType, Storage, StoredChunk};
 use cellfeed_core::{
@@ -34,7 +34,8 @@ pub(crate) struct DenseMatrix {
     n_vars: u64,
     pub(crate) value_type: ValueType,
     shared: Arc<Shared>,
-    /// The largest share of non-zeros met so far, in thousandths.
+    /// The share of non-zeros in the rows that were looked at when the file was opened, in
+    /// thousandths. It stays as it is, so that costs do.
     density: AtomicU32,
 }
 
@@ -82,6 +83,7 @@ impl DenseMatrix {
                 dataset.shape
             )));
         };
+        refuse_unknown(&dataset.filters)?;
         let size = dataset.element.size();
         let row_bytes = n_vars.checked_mul(size).filter(|&b| b <= 1 << 31);
         let total = row_bytes.and_then(|b| b.checked_mul(n_obs));
@@ -112,13 +114,16 @@ impl DenseMatrix {
                 let pipeline = bytes.filter(|&n| n > 0 && n <= 1 << 30).and_then(|n| {
                     Pipeline::try_new(&dataset.filters, usize::try_from(size).unwrap_or(1), n)
                 });
-                match (pipeline, &dataset.fill) {
-                    (Some(pipeline), Some(_)) => Kind::Chunked {
-                        table: context.container.chunk_table(path)?,
-                        chunk: [r, c],
-                        pipeline,
-                    },
-                    _ => Kind::Library,
+                match pipeline {
+                    Some(pipeline) => {
+                        let table = context.container.chunk_table(path)?;
+                        if knows_fill(dataset, &table) {
+                            Kind::Chunked { table, chunk: [r, c], pipeline }
+                        } else {
+                            Kind::Library
+                        }
+                    }
+                    None => Kind::Library,
                 }
             }
             Storage::Compact => Kind::Library,
@@ -147,7 +152,11 @@ impl DenseMatrix {
             rows.push(start..(start + n).min(self.n_obs));
         }
         let rows = RowRanges::try_from_ranges(rows.into_iter().filter(|r| !r.is_empty()))?;
-        self.read(context, &rows).await.map(|_| ())
+        let probed = self.read(context, &rows).await?;
+        let cells = (as_u64(probed.n_rows()) * self.n_vars).max(1);
+        let share = u32::try_from(as_u64(probed.nnz()) * 1000 / cells).unwrap_or(1000) + 1;
+        self.density.store(share, Relaxed);
+        Ok(())
     }
 
     /// About what reading rows costs: how many values are not zero is known only once they are read.
@@ -172,9 +181,10 @@ impl DenseMatrix {
         }
         let value = as_u64(self.value_type.size());
         let cells = rows.n_rows() * self.n_vars;
-        // A quarter more than the densest read so far.
-        let share = u128::from(self.density.load(Relaxed)) * 5 / 4;
-        let nnz = u64::try_from(u128::from(cells) * share.clamp(1, 1000) / 1000).unwrap_or(u64::MAX);
+        // Half as much again as the rows that were looked at.
+        let share = u128::from(self.density.load(Relaxed)) * 3 / 2;
+        let nnz =
+            u64::try_from(u128::from(cells) * share.clamp(1, 1000) / 1000).unwrap_or(u64::MAX);
         let kept = nnz.saturating_mul(4 + value).saturating_add((rows.n_rows() + 1) * 8);
         // Steps hold raw and dense bytes of as many bands as make STEP_BYTES, or of one.
         let step = decoded.saturating_mul(2).min(3 * STEP_BYTES.max(widest));
@@ -208,11 +218,7 @@ impl DenseMatrix {
                 segments.extend(decoded);
                 ready = next;
             }
-            let rows = CsrRows::new(segments);
-            let cells = (as_u64(rows.n_rows()) * self.n_vars).max(1);
-            let share = u32::try_from(as_u64(rows.nnz()) * 1000 / cells).unwrap_or(1000) + 1;
-            self.density.fetch_max(share, Relaxed);
-            Ok(rows)
+            Ok(CsrRows::new(segments))
         };
         answer.await.map_err(|e| context.blame(e, &self.path))
     }
@@ -221,7 +227,9 @@ impl DenseMatrix {
     fn bands(&self, rows: &RowRanges) -> Vec<Band> {
         let mut bands: Vec<Band> = Vec::new();
         let (height, columns, table) = match &self.shared.kind {
-            Kind::Chunked { table, chunk: [r, c], .. } => (*r, self.n_vars.div_ceil(*c), Some(table)),
+            Kind::Chunked { table, chunk: [r, c], .. } => {
+                (*r, self.n_vars.div_ceil(*c), Some(table))
+            }
             // As many rows as make about a megabyte.
             _ => ((1 << 20) / (self.n_vars * self.shared.element.size()).max(1) + 1, 0, None),
         };
@@ -236,7 +244,8 @@ impl DenseMatrix {
                         let first = base / height * columns;
                         let chunk = |j| table.and_then(|t| t.get(index(first + j)));
                         let chunks = (0..columns).map(|j| (chunk(j), 0..0)).collect();
-                        bands.push(Band { rows: vec![at..end], base, chunks });
+                        let rows = std::iter::once(at..end).collect();
+                        bands.push(Band { rows, base, chunks });
                     }
                 }
                 at = end;
@@ -251,7 +260,9 @@ impl DenseMatrix {
         let (mut step, mut bytes) = (Vec::new(), 0);
         for band in bands {
             let dense = match &self.shared.kind {
-                Kind::Chunked { pipeline, .. } => as_u64(pipeline.chunk_bytes() * band.chunks.len()),
+                Kind::Chunked { pipeline, .. } => {
+                    as_u64(pipeline.chunk_bytes() * band.chunks.len())
+                }
                 _ => band.n_rows() * row,
             };
             if !step.is_empty() && bytes + dense > STEP_BYTES {
@@ -268,7 +279,11 @@ impl DenseMatrix {
     }
 
     /// Reads the stored bytes of bands, band after band.
-    async fn fetch(&self, context: &Context, mut bands: Vec<Band>) -> Result<(Vec<Band>, bytes::Bytes)> {
+    async fn fetch(
+        &self,
+        context: &Context,
+        mut bands: Vec<Band>,
+    ) -> Result<(Vec<Band>, bytes::Bytes)> {
         let row = self.n_vars * self.shared.element.size();
         let mut ranges = Vec::new();
         let mut at = 0usize;

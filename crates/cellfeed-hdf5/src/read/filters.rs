@@ -1,7 +1,7 @@
 //! The filter pipeline in Rust: raw chunk bytes to elements, on any thread, without a lock.
 
 use super::lzf;
-use crate::container::Filter;
+use crate::container::{Filter, filter_name};
 use cellfeed_core::{Error, Result};
 use libdeflater::Decompressor;
 
@@ -9,6 +9,8 @@ use libdeflater::Decompressor;
 enum Step {
     Deflate,
     Lzf,
+    Lz4,
+    Zstd,
     Shuffle { element: usize },
     Fletcher32,
 }
@@ -21,16 +23,32 @@ pub(crate) struct Pipeline {
     chunk_bytes: usize,
 }
 
+/// Refuses filters that neither we nor the pure-Rust library undo, with the remedy.
+pub(crate) fn refuse_unknown(filters: &[Filter]) -> Result<()> {
+    // Deflate, shuffle, fletcher32, nbit, scale-offset, lzf, lz4, zstd.
+    let known = |id: u16| matches!(id, 1 | 2 | 3 | 5 | 6 | 32000 | 32004 | 32015);
+    let Some(unknown) = filters.iter().find(|f| !known(f.id)) else { return Ok(()) };
+    let name = filter_name(unknown.id);
+    let what =
+        if name.starts_with("filter") { name } else { format!("{name} (filter {})", unknown.id) };
+    Err(Error::unsupported(format!(
+        "its chunks went through {what}, which is not read; gzip, lzf, lz4, zstd and no compression \
+         are: rewrite it, in Python: import hdf5plugin; anndata.read_h5ad(OLD).write_h5ad(NEW, \
+         compression=\"gzip\")"
+    )))
+}
+
 /// What decoding needs for itself: one per thread, kept between chunks.
 pub(crate) struct Scratch {
     inflate: Decompressor,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
     front: Vec<u8>,
     back: Vec<u8>,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { inflate: Decompressor::new(), front: Vec::new(), back: Vec::new() }
+        Self { inflate: Decompressor::new(), zstd: None, front: Vec::new(), back: Vec::new() }
     }
 }
 
@@ -45,11 +63,13 @@ impl Pipeline {
                 2 => Step::Shuffle { element: shuffle_width(filter, element) },
                 3 => Step::Fletcher32,
                 32000 => Step::Lzf,
+                32004 => Step::Lz4,
+                32015 => Step::Zstd,
                 _ => return None,
             });
         }
-        let compressors =
-            steps.iter().filter(|s| matches!(s, Step::Deflate | Step::Lzf)).count();
+        let keeps_size = |s: &&Step| matches!(s, Step::Shuffle { .. } | Step::Fletcher32);
+        let compressors = steps.iter().filter(|s| !keeps_size(s)).count();
         // The mask of a chunk has 32 bits.
         (compressors <= 1 && steps.len() <= 32).then_some(Self { steps, chunk_bytes })
     }
@@ -96,7 +116,7 @@ impl Pipeline {
             raw = checked(raw)?;
             todo.pop();
         }
-        let Scratch { inflate, front, back } = scratch;
+        let Scratch { inflate, zstd, front, back } = scratch;
         let Some((last, rest)) = todo.split_first() else {
             return copy(raw, out);
         };
@@ -105,11 +125,11 @@ impl Pipeline {
         for (step, size) in rest.iter().rev() {
             back.resize(*size, 0);
             let source = if in_front { front.as_slice() } else { raw };
-            undo(*step, inflate, source, back)?;
+            undo(*step, inflate, zstd, source, back)?;
             std::mem::swap(front, back);
             in_front = true;
         }
-        undo(last.0, inflate, if in_front { front } else { raw }, out)
+        undo(last.0, inflate, zstd, if in_front { front } else { raw }, out)
     }
 }
 
@@ -130,7 +150,13 @@ fn copy(source: &[u8], out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-fn undo(step: Step, inflate: &mut Decompressor, source: &[u8], out: &mut [u8]) -> Result<()> {
+fn undo(
+    step: Step,
+    inflate: &mut Decompressor,
+    zstd: &mut Option<zstd::bulk::Decompressor<'static>>,
+    source: &[u8],
+    out: &mut [u8],
+) -> Result<()> {
     match step {
         Step::Deflate => {
             let n = inflate
@@ -142,6 +168,19 @@ fn undo(step: Step, inflate: &mut Decompressor, source: &[u8], out: &mut [u8]) -
             let n = lzf::decompress(source, out)?;
             short(n, out.len())
         }
+        Step::Lz4 => lz4(source, out),
+        Step::Zstd => {
+            let damaged = |e| Error::corrupt("a zstd chunk is damaged").caused_by(e);
+            if zstd.is_none() {
+                *zstd = Some(zstd::bulk::Decompressor::new().map_err(damaged)?);
+            }
+            match zstd {
+                Some(zstd) => {
+                    short(zstd.decompress_to_buffer(source, out).map_err(damaged)?, out.len())
+                }
+                None => Err(Error::internal("no zstd decompressor")),
+            }
+        }
         Step::Shuffle { element } => {
             if source.len() != out.len() {
                 return copy(source, out);
@@ -151,6 +190,34 @@ fn undo(step: Step, inflate: &mut Decompressor, source: &[u8], out: &mut [u8]) -
         }
         Step::Fletcher32 => copy(checked(source)?, out),
     }
+}
+
+/// The registered lz4 filter: the length (u64) and the block length (u32), big-endian; then blocks,
+/// each its stored length (u32, big-endian) and its bytes, stored as they are if that is shorter.
+fn lz4(source: &[u8], out: &mut [u8]) -> Result<()> {
+    let damaged = || Error::corrupt("an lz4 chunk is damaged");
+    let (length, rest) = source.split_first_chunk::<8>().ok_or_else(damaged)?;
+    let (block, mut rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+    let length = usize::try_from(u64::from_be_bytes(*length)).map_err(|_| damaged())?;
+    let block = usize::try_from(u32::from_be_bytes(*block)).map_err(|_| damaged())?;
+    short(length, out.len())?;
+    if block == 0 {
+        return Err(damaged());
+    }
+    for place in out.chunks_mut(block) {
+        let (stored, tail) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let stored = usize::try_from(u32::from_be_bytes(*stored)).map_err(|_| damaged())?;
+        let packed = tail.get(..stored).ok_or_else(damaged)?;
+        rest = &tail[stored..];
+        if stored == place.len() {
+            place.copy_from_slice(packed);
+        } else {
+            let n = lz4_flex::block::decompress_into(packed, place)
+                .map_err(|e| Error::corrupt("an lz4 chunk is damaged").caused_by(e))?;
+            short(n, place.len())?;
+        }
+    }
+    Ok(())
 }
 
 fn short(n: usize, wanted: usize) -> Result<()> {

@@ -22,6 +22,8 @@ const STRING_WINDOW: u64 = 1 << 16;
 pub(crate) struct Column {
     pub(crate) schema: ColumnSchema,
     pub(crate) data: ColumnData,
+    /// Whether values of another type are told as text: names of cells may be integers.
+    pub(crate) as_text: bool,
     pub(crate) whole: OnceLock<ArrayRef>,
 }
 
@@ -99,7 +101,8 @@ impl Column {
             take_rows(whole, rows)
         };
         answer.await.map_err(|e: Error| {
-            e.with_default("column", &self.schema.name).with_default("file", context.source.location())
+            e.with_default("column", &self.schema.name)
+                .with_default("file", context.source.location())
         })
     }
 
@@ -124,17 +127,31 @@ impl Column {
     }
 
     async fn read_ranges(&self, context: &Context, ranges: &[Range<u64>]) -> Result<ArrayRef> {
+        let array = self.read_values(context, ranges).await?;
+        if !self.as_text {
+            return Ok(array);
+        }
+        Ok(Arc::new(column_to_text(&array).into_iter().map(Some).collect::<StringArray>()))
+    }
+
+    async fn read_values(&self, context: &Context, ranges: &[Range<u64>]) -> Result<ArrayRef> {
         match &self.data {
             ColumnData::Codes { codes, categories } => {
                 let bytes = codes.read(context, ranges).await?;
                 let codes = integers(codes.element(), &bytes)?;
                 let n = as_u64(categories.len());
-                let bad = codes.iter().find(|&&c| c != -1 && u64::try_from(c).map_or(true, |c| c >= n));
+                let bad =
+                    codes.iter().find(|&&c| c != -1 && u64::try_from(c).map_or(true, |c| c >= n));
                 if let Some(bad) = bad {
-                    return Err(Error::corrupt(format!("code {bad} has no category; there are {n}")));
+                    return Err(Error::corrupt(format!(
+                        "code {bad} has no category; there are {n}"
+                    )));
                 }
                 // Checked: a code is -1, which stands for a missing value, or fits.
-                categorical_array(codes.into_iter().map(|c| i32::try_from(c).ok().filter(|&c| c >= 0)), categories)
+                categorical_array(
+                    codes.into_iter().map(|c| i32::try_from(c).ok().filter(|&c| c >= 0)),
+                    categories,
+                )
             }
             ColumnData::Numbers { values, mask } => {
                 let bytes = values.read(context, ranges).await?;
@@ -215,7 +232,8 @@ pub(crate) fn integers(element: &ElementType, bytes: &[u8]) -> Result<Vec<i64>> 
         (8, false) => {
             let values: Vec<u64> = each(bytes, u64::from_le_bytes);
             let fits = |v| {
-                i64::try_from(v).map_err(|_| Error::corrupt(format!("the integer {v} is too large")))
+                i64::try_from(v)
+                    .map_err(|_| Error::corrupt(format!("the integer {v} is too large")))
             };
             values.into_iter().map(fits).collect::<Result<_>>()?
         }
@@ -248,10 +266,18 @@ fn numbers(element: &ElementType, bytes: &[u8], missing: &[u8]) -> Result<ArrayR
     })
 }
 
-/// Text of any small array: how categories are told.
+/// The text of any column's values: how categories and names are told.
 pub(crate) fn column_to_text(array: &dyn Array) -> Vec<String> {
     use arrow_array::cast::AsArray;
-    use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
+    use arrow_array::types::{Float64Type, Int32Type, Int64Type, UInt64Type};
+    if let Some(a) = array.as_dictionary_opt::<Int32Type>() {
+        let texts = column_to_text(a.values());
+        let text = |key: Option<i32>| {
+            let at = key.and_then(|k| usize::try_from(k).ok());
+            at.and_then(|k| texts.get(k).cloned()).unwrap_or_default()
+        };
+        return a.keys().iter().map(text).collect();
+    }
     if let Some(a) = array.as_string_opt::<i32>() {
         return a.iter().map(|v| v.unwrap_or_default().to_owned()).collect();
     }
@@ -265,7 +291,10 @@ pub(crate) fn column_to_text(array: &dyn Array) -> Vec<String> {
         return a.values().iter().map(|v| format!("{v:?}")).collect();
     }
     if let Some(a) = array.as_boolean_opt() {
-        return a.iter().map(|v| if v == Some(true) { "True" } else { "False" }.to_owned()).collect();
+        return a
+            .iter()
+            .map(|v| if v == Some(true) { "True" } else { "False" }.to_owned())
+            .collect();
     }
     Vec::new()
 }

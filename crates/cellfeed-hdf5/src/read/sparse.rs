@@ -2,8 +2,8 @@
 
 use super::array::{Context, Convert, StoredArray};
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType, Values,
-    first_bad_row, typed,
+    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
+    Values, first_bad_row, typed,
 };
 
 /// Entries of `indptr` that are read at once.
@@ -101,4 +101,3 @@ fn name_row(error: Error, rows: &RowRanges) -> Error {
     let Some(row) = row.and_then(|row: usize| rows.iter_rows().nth(row)) else { return error };
     Error::new(error.kind(), error.message()).with("row", row)
 }
-

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     OutOfBounds,
     /// An option or argument that makes no sense.
     InvalidInput,
+    /// The store was changed after it was opened.
+    Changed,
     /// The operating system refused or failed.
     Io,
     /// The work would need more memory than the budget allows.
@@ -40,6 +42,7 @@ impl ErrorKind {
             Self::Corrupt => "corrupt",
             Self::OutOfBounds => "out of bounds",
             Self::InvalidInput => "invalid input",
+            Self::Changed => "changed",
             Self::Io => "i/o",
             Self::OverBudget => "over budget",
             Self::Cancelled => "cancelled",

@@ -6,7 +6,7 @@
 
 use super::source::{Run, coalesce};
 use super::{Buffer, ByteSource, CoalesceOptions, Engine};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rayon::prelude::*;
@@ -16,6 +16,7 @@ use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// A file on a local disk.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ struct Inner {
     file: File,
     location: String,
     len: u64,
+    modified: Option<SystemTime>,
     coalesce: CoalesceOptions,
 }
 
@@ -53,7 +55,8 @@ impl LocalFile {
             return Err(Error::invalid_input("this is a folder, not a file").with("file", location));
         }
         let len = metadata.len();
-        let inner = Inner { file, location, len, coalesce: CoalesceOptions::local() };
+        let modified = metadata.modified().ok();
+        let inner = Inner { file, location, len, modified, coalesce: CoalesceOptions::local() };
         Ok(Self { inner: Arc::new(inner), engine })
     }
 
@@ -97,6 +100,7 @@ impl ByteSource for LocalFile {
             .blocking(move || {
                 let buffer = engine.buffers().take(wanted);
                 let (buffer, reads, bytes_read) = inner.read_ranges(&ranges, buffer)?;
+                inner.check_unchanged()?;
                 let n_ranges = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
                 let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
                 engine.stats().add_read(n_ranges, reads, wanted, bytes_read);
@@ -123,6 +127,21 @@ impl Inner {
         }
         usize::try_from(total)
             .map_err(|_| Error::invalid_input("the request is larger than the address space"))
+    }
+
+    /// Refuses a file that was written to since it was opened: what was read of it before and
+    /// after would be mixed.
+    fn check_unchanged(&self) -> Result<()> {
+        let now = self.file.metadata();
+        let now = now.map_err(|e| Error::io("cannot look at", e).with("file", &self.location))?;
+        if now.len() == self.len && now.modified().ok() == self.modified {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Changed,
+            "the file was changed since it was opened; open it again once nobody writes to it",
+        )
+        .with("file", &self.location))
     }
 
     fn read_ranges(&self, ranges: &[Range<u64>], mut buffer: Buffer) -> Result<(Buffer, u64, u64)> {
@@ -219,7 +238,6 @@ impl Inner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ErrorKind;
     use futures::executor::block_on;
     use std::io::Write;
 
@@ -269,6 +287,8 @@ mod tests {
         let error = block_on(source.get_ranges(vec![0..4])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains("truncated since"), "{error}");
+        let error = block_on(source.get_ranges(vec![0..2])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed);
         assert!(block_on(source.get_ranges(vec![])).unwrap().is_empty());
         let engine = Arc::new(Engine::default());
         let error = LocalFile::open(Path::new("/nowhere/x"), Arc::clone(&engine)).unwrap_err();

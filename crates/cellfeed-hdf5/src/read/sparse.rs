@@ -1,9 +1,10 @@
 //! Rows of a CSR matrix: offsets in memory, indices and values by exact element ranges.
 
 use super::array::{Context, Convert, StoredArray};
+use arrow_buffer::ScalarBuffer;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
-    Values, first_bad_row, typed,
+    Values, typed,
 };
 
 /// Entries of `indptr` that are read at once.
@@ -70,11 +71,11 @@ impl SparseMatrix {
         let segment = context.engine.compute(move || {
             let indices = typed::<u32>(indices)?;
             let values = Values::from_bytes(value_type, data)?;
-            let segment = match first_bad_row(&indptr, &indices, n_vars) {
-                None => CsrSegment::try_new(indptr.into(), Indices::U32(indices), values, n_vars),
-                Some(_) => mend(indptr, &indices, &values, n_vars),
-            };
-            segment.map_err(|e| name_row(e, &rows))
+            let indptr = ScalarBuffer::from(indptr);
+            let found = Indices::U32(indices.clone());
+            CsrSegment::try_new(indptr.clone(), found, values.clone(), n_vars)
+                .or_else(|_| mend(indptr, &indices, &values, n_vars))
+                .map_err(|e| name_row(e, &rows))
         });
         let segment = segment.await.map_err(|e| context.blame(e, self.indices.path()))?;
         Ok(CsrRows::new(vec![segment]))
@@ -82,7 +83,12 @@ impl SparseMatrix {
 }
 
 /// Sorts the rows that are not sorted. Repeated indices stay, and are refused by the check.
-fn mend(indptr: Vec<u64>, indices: &[u32], values: &Values, n_vars: u64) -> Result<CsrSegment> {
+fn mend(
+    indptr: ScalarBuffer<u64>,
+    indices: &[u32],
+    values: &Values,
+    n_vars: u64,
+) -> Result<CsrSegment> {
     let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
     let mut order: Vec<usize> = (0..indices.len()).collect();
     for w in indptr.windows(2) {
@@ -92,7 +98,7 @@ fn mend(indptr: Vec<u64>, indices: &[u32], values: &Values, n_vars: u64) -> Resu
         }
     }
     let sorted: Vec<u32> = order.iter().map(|&i| indices[i]).collect();
-    CsrSegment::try_new(indptr.into(), sorted.into(), values.take(&order), n_vars)
+    CsrSegment::try_new(indptr, sorted.into(), values.take(&order), n_vars)
 }
 
 /// Turns the row within the answer, which errors carry, into the row in the store.

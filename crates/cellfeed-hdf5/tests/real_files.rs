@@ -1,0 +1,166 @@
+//! Real files of many tools and years, where they are present: all rows and columns read, known
+//! facts hold, and both metadata readers give the same bits.
+//!
+//! The files are not part of the project. Without them these tests say so and pass.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+
+use arrow_array::{Array, ArrayRef};
+use cellfeed_core::io::Engine;
+use cellfeed_core::{Backend, BackendExt, CsrRows, MatrixKey};
+use cellfeed_hdf5::{Hdf5Backend, Hdf5Options};
+use futures::executor::block_on;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+fn folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("CELLFEED_REAL_FILES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    eprintln!("SKIPPED: no real files at {}", folder.display());
+    None
+}
+
+fn open(path: &Path, options: &Hdf5Options) -> Hdf5Backend {
+    Hdf5Backend::open(path, Arc::new(Engine::default()), options)
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn sum(rows: &CsrRows) -> f64 {
+    rows.segments().iter().flat_map(|s| s.values().to_f64_vec()).sum()
+}
+
+/// Everything that can be read: matrices by name, columns by name.
+type Contents = (Vec<(MatrixKey, CsrRows)>, Vec<(String, ArrayRef)>);
+
+fn contents(backend: &Hdf5Backend, name: &str) -> Contents {
+    let schema = backend.schema();
+    let matrices = schema.matrices.iter().filter(|m| m.unreadable.is_none()).map(|m| {
+        let rows = block_on(backend.read_all_rows(&m.key));
+        (m.key.clone(), rows.unwrap_or_else(|e| panic!("{name}: {}: {e}", m.key)))
+    });
+    let names = schema.obs.iter().map(|c| &c.name).chain(&schema.obs_index);
+    let columns = names.filter(|n| schema.check_obs(n).is_ok()).map(|n| {
+        let column = block_on(backend.read_obs_column(n));
+        (n.clone(), column.unwrap_or_else(|e| panic!("{name}: {n}: {e}")))
+    });
+    (matrices.collect(), columns.collect())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let is_hdf5 = |p: &PathBuf| p.extension().is_some_and(|e| e == "h5ad" || e == "h5");
+    let mut files: Vec<PathBuf> = entries.filter(is_hdf5).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_file_reads_whole() {
+    let Some(folder) = folder() else { return };
+    for path in files(&folder) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let backend = open(&path, &Hdf5Options::default());
+        let (matrices, columns) = contents(&backend, &name);
+        let schema = backend.schema();
+        assert!(columns.iter().all(|(_, a)| a.len() as u64 == schema.n_obs), "{name}");
+        for (key, rows) in &matrices {
+            assert_eq!(rows.n_rows() as u64, schema.n_obs, "{name}: {key}");
+            let described = schema.matrix(key).unwrap();
+            assert!(described.nnz.is_none_or(|nnz| nnz == rows.nnz() as u64), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn known_facts_hold() {
+    let Some(folder) = folder() else { return };
+    // File, cells, genes, and the sum of X where it is known.
+    let facts = [
+        ("derived_habib17_counts.h5ad", 13_067, 25_587, Some(11_605_705.0)),
+        ("morarach20.h5ad", 3_217, 16_934, None),
+        ("lca_subset.h5ad", 1_000, 23_681, None),
+        ("pbmc3k_raw_h5sparse.h5ad", 2_700, 32_738, None),
+        ("GSM4475052_C149_10x.h5", 2_879, 33_539, None),
+        ("10x_v3_tiny.h5", 1_107, 507, None),
+        ("totalvi_dense_int64.h5ad", 400, 100, None),
+        ("pbmc_5k_protein_v3_lzf.h5ad", 200, 16_581, None),
+    ];
+    for (name, n_obs, n_vars, total) in facts {
+        let path = folder.join(name);
+        if !path.exists() {
+            eprintln!("SKIPPED: no {name}");
+            continue;
+        }
+        let backend = open(&path, &Hdf5Options::default());
+        let schema = backend.schema();
+        assert_eq!((schema.n_obs, schema.var.n_vars), (n_obs, n_vars), "{name}");
+        if let Some(total) = total {
+            let rows = block_on(backend.read_all_rows(&MatrixKey::X)).unwrap();
+            assert!((sum(&rows) - total).abs() < 0.5, "{name}: {}", sum(&rows));
+        }
+    }
+}
+
+#[cfg(feature = "libhdf5")]
+mod both_readers {
+    use super::*;
+    use cellfeed_hdf5::Reader;
+
+    fn same(a: &Contents, b: &Contents, name: &str) {
+        let keys = |c: &Contents| c.0.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
+        assert_eq!(keys(a), keys(b), "{name}");
+        for ((key, a), (_, b)) in a.0.iter().zip(&b.0) {
+            assert_eq!(a.nnz(), b.nnz(), "{name}: {key}");
+            for (a, b) in a.segments().iter().zip(b.segments()) {
+                assert_eq!(a.indptr(), b.indptr(), "{name}: {key}");
+                assert_eq!(a.indices().to_u32_vec(), b.indices().to_u32_vec(), "{name}: {key}");
+                let bits = |s: &cellfeed_core::CsrSegment| {
+                    s.values().to_f64_vec().into_iter().map(f64::to_bits).collect::<Vec<_>>()
+                };
+                assert_eq!(bits(a), bits(b), "{name}: {key}");
+            }
+        }
+        for ((column, a), (other, b)) in a.1.iter().zip(&b.1) {
+            assert_eq!((column, a.to_data()), (other, b.to_data()), "{name}");
+        }
+    }
+
+    fn compare(path: &Path) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let pure = Hdf5Options::default();
+        let native = Hdf5Options::default().with_reader(Reader::Libhdf5);
+        let open = |options| Hdf5Backend::open(path, Arc::new(Engine::default()), options);
+        match (open(&pure), open(&native)) {
+            (Ok(pure), Ok(native)) => {
+                let beyond =
+                    |b: &Hdf5Backend| b.schema().matrices.iter().any(|m| m.unreadable.is_some());
+                if beyond(&pure) != beyond(&native) {
+                    eprintln!("{name}: one reader reads more of it than the other");
+                    return;
+                }
+                same(&contents(&pure, &name), &contents(&native, &name), &name);
+            }
+            (Err(_), Err(_)) => {}
+            (Err(e), Ok(_)) => {
+                assert_eq!(e.kind(), cellfeed_core::ErrorKind::Unsupported, "{name}: {e}")
+            }
+            (Ok(_), Err(e)) => panic!("{name}: only the reference library fails: {e}"),
+        }
+    }
+
+    #[test]
+    fn agree_on_real_files() {
+        let Some(folder) = folder() else { return };
+        files(&folder).iter().for_each(|path| compare(path));
+    }
+
+    #[test]
+    fn agree_on_testdata() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/h5ad");
+        files(&folder).iter().for_each(|path| compare(path));
+    }
+}

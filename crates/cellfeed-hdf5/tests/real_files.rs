@@ -110,22 +110,32 @@ mod both_readers {
     use super::*;
     use cellfeed_hdf5::Reader;
 
+    /// What both can read is equal bit for bit. The reference library's binding knows no f16.
     fn same(a: &Contents, b: &Contents, name: &str) {
-        let keys = |c: &Contents| c.0.iter().map(|(k, _)| k.clone()).collect::<Vec<_>>();
-        assert_eq!(keys(a), keys(b), "{name}");
-        for ((key, a), (_, b)) in a.0.iter().zip(&b.0) {
-            assert_eq!(a.nnz(), b.nnz(), "{name}: {key}");
+        let bits = |s: &cellfeed_core::CsrSegment| {
+            s.values().to_f64_vec().into_iter().map(f64::to_bits).collect::<Vec<_>>()
+        };
+        for (key, a) in &a.0 {
+            let Some((_, b)) = b.0.iter().find(|(k, _)| k == key) else {
+                eprintln!("{name}: {key} is read by one reader only");
+                continue;
+            };
+            assert_eq!(
+                (a.nnz(), a.segments().len()),
+                (b.nnz(), b.segments().len()),
+                "{name}: {key}"
+            );
             for (a, b) in a.segments().iter().zip(b.segments()) {
                 assert_eq!(a.indptr(), b.indptr(), "{name}: {key}");
                 assert_eq!(a.indices().to_u32_vec(), b.indices().to_u32_vec(), "{name}: {key}");
-                let bits = |s: &cellfeed_core::CsrSegment| {
-                    s.values().to_f64_vec().into_iter().map(f64::to_bits).collect::<Vec<_>>()
-                };
                 assert_eq!(bits(a), bits(b), "{name}: {key}");
             }
         }
-        for ((column, a), (other, b)) in a.1.iter().zip(&b.1) {
-            assert_eq!((column, a.to_data()), (other, b.to_data()), "{name}");
+        for (column, a) in &a.1 {
+            match b.1.iter().find(|(c, _)| c == column) {
+                Some((_, b)) => assert_eq!(a.to_data(), b.to_data(), "{name}: {column}"),
+                None => eprintln!("{name}: {column} is read by one reader only"),
+            }
         }
     }
 
@@ -136,12 +146,6 @@ mod both_readers {
         let open = |options| Hdf5Backend::open(path, Arc::new(Engine::default()), options);
         match (open(&pure), open(&native)) {
             (Ok(pure), Ok(native)) => {
-                let beyond =
-                    |b: &Hdf5Backend| b.schema().matrices.iter().any(|m| m.unreadable.is_some());
-                if beyond(&pure) != beyond(&native) {
-                    eprintln!("{name}: one reader reads more of it than the other");
-                    return;
-                }
                 same(&contents(&pure, &name), &contents(&native, &name), &name);
             }
             (Err(_), Err(_)) => {}

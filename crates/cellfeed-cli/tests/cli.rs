@@ -1,0 +1,231 @@
+//! The command as people use it: output, JSON keys, digests, and the errors of wrong files and flags.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+fn cellfeed(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cellfeed")).args(args).output().unwrap()
+}
+
+fn out(args: &[&str]) -> String {
+    let output = cellfeed(args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&out(args)).unwrap()
+}
+
+/// The exit code and standard error of a call that must fail.
+fn fails(args: &[&str]) -> (i32, String) {
+    let output = cellfeed(args);
+    assert!(!output.status.success(), "{args:?} should fail");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn testdata(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/h5ad").join(name);
+    path.to_str().unwrap().to_owned()
+}
+
+/// The same small atlas uncompressed, gzip'd and as lzf, made once.
+fn atlases() -> &'static [String; 3] {
+    static ATLASES: OnceLock<(tempfile::TempDir, [String; 3])> = OnceLock::new();
+    let (_, paths) = ATLASES.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = ["none", "gzip", "lzf"].map(|compression| {
+            let path = folder.path().join(format!("{compression}.h5ad"));
+            let path = path.to_str().unwrap().to_owned();
+            out(&[
+                "generate",
+                &path,
+                "--cells",
+                "3000",
+                "--genes",
+                "800",
+                "--drugs",
+                "20",
+                "--seed",
+                "7",
+                "--compression",
+                compression,
+                "--quiet",
+            ]);
+            path
+        });
+        (folder, paths)
+    });
+    paths
+}
+
+#[test]
+fn inspect_tells_everything_in_json() {
+    let [_, gzip, _] = atlases();
+    let report = json(&["inspect", gzip, "--json"]);
+    for key in ["format", "n_obs", "n_vars", "nnz", "matrix", "layers", "obs", "var"] {
+        assert!(!report[key].is_null(), "{key} is missing");
+    }
+    assert_eq!((report["format"].as_str(), report["n_obs"].as_u64()), (Some("h5ad"), Some(3000)));
+    let matrix = &report["matrix"];
+    assert_eq!(matrix["encoding"], "csr");
+    assert_eq!((&matrix["value_type"], &matrix["index_type"]), (&"f32".into(), &"i32".into()));
+    assert_eq!(matrix["codecs"][0], "gzip(4)");
+    let obs = report["obs"].as_array().unwrap();
+    let plate = obs.iter().find(|c| c["name"] == "plate").unwrap();
+    assert_eq!((&plate["kind"], plate["n_categories"].as_u64()), (&"categorical".into(), Some(14)));
+    let text = out(&["inspect", gzip]);
+    assert!(text.contains("3,000 cells x 800 genes") && text.contains("gzip(4)"), "{text}");
+}
+
+#[test]
+fn stream_reports_every_key() {
+    let [none, ..] = atlases();
+    let report = json(&["stream", none, "--json", "--digest", "--label", "plate"]);
+    for key in [
+        "n_cells",
+        "n_minibatches",
+        "seconds",
+        "cells_per_second",
+        "bytes_read",
+        "bytes_decoded",
+        "first_minibatch_seconds",
+        "cpu_seconds",
+        "peak_rss_bytes",
+        "consumer_wait_seconds",
+        "entropy_bits",
+        "digest",
+        "sum",
+    ] {
+        assert!(!report[key].is_null(), "{key} is missing");
+    }
+    assert_eq!(
+        (report["n_cells"].as_u64(), report["n_minibatches"].as_u64()),
+        (Some(3000), Some(47))
+    );
+    let inspect = json(&["inspect", none, "--json"]);
+    assert_eq!(report["nnz"], inspect["nnz"]);
+    let text = out(&["stream", none, "--label", "plate"]);
+    assert!(text.contains("bits of plate"), "{text}");
+}
+
+#[test]
+fn the_digest_is_that_of_the_plan_and_the_data_alone() {
+    let [none, gzip, lzf] = atlases();
+    let digest = |path: &str, more: &[&str]| {
+        let base = ["stream", path, "--json", "--digest", "--fetch-factor", "8", "--obs", "drug"];
+        let args: Vec<&str> = base.iter().chain(more).copied().collect();
+        let report = json(&args);
+        (report["digest"].as_str().unwrap().to_owned(), report["sum"].as_f64().unwrap())
+    };
+    let want = digest(none, &[]);
+    for path in [none, gzip, lzf] {
+        assert_eq!(digest(path, &["--threads", "1", "--read-ahead", "1"]), want);
+        assert_eq!(digest(path, &["--threads", "4", "--memory", "64MiB"]), want);
+        // A label is loaded too, but the digest is that of what was asked for.
+        assert_eq!(digest(path, &["--label", "plate", "--quiet"]), want);
+    }
+    assert_ne!(digest(none, &["--seed", "1"]).0, want.0);
+    assert_ne!(digest(none, &["--epoch", "1"]).0, want.0);
+    assert_ne!(digest(none, &["--block-size", "8"]).0, want.0);
+    let (dense, sum) = digest(none, &["--layout", "dense", "--dtype", "f64"]);
+    assert_ne!(dense, want.0);
+    assert!((sum - want.1).abs() < 1e-6);
+}
+
+#[test]
+fn entropy_shows_what_a_strategy_costs() {
+    let [none, ..] = atlases();
+    let bits = |strategy: &str| {
+        json(&["stream", none, "--json", "--label", "plate", "--strategy", strategy])["entropy_bits"]
+            .as_f64()
+            .unwrap()
+    };
+    let (streaming, random) = (bits("streaming"), bits("true-random"));
+    assert!(streaming < 0.8, "{streaming}");
+    assert!(random > 3.4, "{random}");
+    assert!(bits("block-shuffling") > 3.0);
+}
+
+#[test]
+fn seconds_end_a_run_and_epochs_repeat_it() {
+    let [none, ..] = atlases();
+    let report = json(&["stream", none, "--json", "--epochs", "3"]);
+    assert_eq!(report["n_cells"], 9000);
+    let report = json(&["stream", none, "--json", "--seconds", "0.5"]);
+    assert!(report["seconds"].as_f64().unwrap() >= 0.5);
+    let (code, error) = fails(&["stream", none, "--seconds", "1", "--epochs", "2"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("cannot be used with"), "{error}");
+}
+
+#[test]
+fn wrong_files_and_words_are_explained() {
+    let [none, ..] = atlases();
+    let cases: [(&[&str], &str); 16] = [
+        (&["stream", "/nowhere.h5ad"], "cannot open"),
+        (&["stream", &testdata("bad/not-hdf5.h5ad")], "not an HDF5 file"),
+        (&["stream", &testdata("bad/hdf5-not-anndata.h5ad")], "not AnnData"),
+        (&["stream", &testdata("bad/empty-file.h5ad")], "empty"),
+        (&["stream", &testdata("bad/truncated.h5ad")], "truncated"),
+        (&["stream", &testdata("bad/loom.loom")], "Loom"),
+        (&["stream", &testdata("multimodal.h5mu")], "#mod/"),
+        (&["stream", &testdata("x-csc-i16-indices-i64.h5ad")], "tocsr"),
+        (&["stream", &testdata("")], "folder"),
+        (&["stream", "s3://bucket/x.h5ad"], "s3://"),
+        (&["stream", none, "--layer", "spliced"], "the store has X"),
+        (&["stream", none, "--obs", "celltype"], "cell_line"),
+        (&["stream", none, "--label", "celltype"], "cell_line"),
+        (&["stream", none, "--batch-size", "0"], "batch_size"),
+        (&["stream", none, "--memory", "1MiB"], "raise the limit"),
+        (&["stream", none, "--memory", "lots"], "512MiB"),
+    ];
+    for (args, what) in cases {
+        let (code, error) = fails(args);
+        assert!(error.contains(what), "{args:?}: {error}");
+        assert!((1..=2).contains(&code), "{args:?}");
+        assert!(!error.contains("panicked"), "{args:?}: {error}");
+    }
+    let mudata = format!("{}#mod/gex", testdata("multimodal.h5mu"));
+    assert!(out(&["inspect", &mudata]).contains("cells"));
+}
+
+#[test]
+fn generate_refuses_to_overwrite_and_equal_seeds_give_equal_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| -> PathBuf { folder.path().join(name) };
+    let make = |name: &str, threads: &str| {
+        let path = path(name);
+        let path = path.to_str().unwrap();
+        out(&["generate", path, "--cells", "1500", "--genes", "300", "--threads", threads, "-q"]);
+        std::fs::read(path).unwrap()
+    };
+    assert!(make("a.h5ad", "1") == make("b.h5ad", "3"), "threads changed the atlas");
+    let existing = path("a.h5ad");
+    let (code, error) = fails(&["generate", existing.to_str().unwrap(), "--cells", "10"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("--force"), "{error}");
+    let missing = path("no/such/folder/a.h5ad");
+    let (_, error) = fails(&["generate", missing.to_str().unwrap(), "--cells", "10"]);
+    assert!(error.contains("cannot"), "{error}");
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn the_demo_runs() {
+    let text = out(&["demo", "--cells", "3000"]);
+    assert!(text.contains("digest") && text.contains("your own file"), "{text}");
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let [none, ..] = atlases();
+    let script = format!("{} inspect {none} | head -1", env!("CARGO_BIN_EXE_cellfeed"));
+    let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,6 +1,7 @@
 //! `cellfeed generate`: a synthetic atlas as an .h5ad file.
 
 use crate::atlas::{Atlas, AtlasOptions, Counts, Order};
+use crate::interrupt;
 use cellfeed::hdf5::{Compression, H5adWriter, WriteOptions};
 use cellfeed::{Error, Result, ValueType};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -200,6 +201,7 @@ fn write(args: &GenerateArgs, mut progress: impl FnMut(u64)) -> Result<GenerateR
     let mut writer = H5adWriter::create(&args.out, genes, &options)?;
     let mut counts = Counts::default();
     for block in blocks {
+        interrupt::check()?;
         writer.append(&block.indptr, &block.indices, &block.data)?;
         counts.take(&block);
         progress(writer.n_obs());

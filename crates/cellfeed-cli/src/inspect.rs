@@ -2,8 +2,8 @@
 
 use crate::people::{bytes, count, say, say_json};
 use cellfeed::{
-    ArrayStorage, ColumnKind, ColumnSchema, MatrixSchema, OpenOptions, Plan, PlanOptions, Result,
-    Schema, Store, Strategy,
+    ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixSchema, OpenOptions, Plan, PlanOptions,
+    Result, Schema, Store, Strategy,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -54,8 +54,17 @@ fn costs(store: &Store) -> Result<Vec<Cost>> {
         if plan.n_fetches() == 0 {
             continue;
         }
-        let cost = store.backend().cost(&matrix.key, plan.fetch(0, 0)?.rows())?;
-        let wanted = cost.bytes_kept.max(1) as f64;
+        let fetch = plan.fetch(0, 0)?;
+        let cost = store.backend().cost(&matrix.key, fetch.rows())?;
+        let rows = fetch.rows().n_rows();
+        let wanted = match matrix.encoding {
+            Encoding::Dense => {
+                rows as f64 * matrix.n_vars() as f64 * matrix.value_type.size() as f64
+            }
+            // Indices and values: what is kept, but for the row offsets.
+            _ => cost.bytes_kept.saturating_sub((rows + 1) * 8) as f64,
+        };
+        let wanted = wanted.max(1.0);
         costs.push(Cost {
             block_size,
             read: cost.bytes_read as f64 / wanted,
@@ -161,8 +170,10 @@ fn print(store: &Store) -> Result<()> {
         count(schema.n_obs),
         count(schema.var.n_vars)
     ))?;
+    let keys = schema.matrices.iter().map(|m| m.key.to_string().chars().count());
+    let width = keys.max().unwrap_or(0).max(9);
     for matrix in &schema.matrices {
-        print_matrix(matrix, schema.n_obs)?;
+        print_matrix(matrix, schema.n_obs, width)?;
     }
     if schema.matrices.is_empty() {
         say("  matrices  none: there is nothing to stream")?;
@@ -172,7 +183,7 @@ fn print(store: &Store) -> Result<()> {
     print_cost(store, schema)
 }
 
-fn print_matrix(matrix: &MatrixSchema, n_obs: u64) -> Result<()> {
+fn print_matrix(matrix: &MatrixSchema, n_obs: u64, width: usize) -> Result<()> {
     let mut line = format!("{} {}", matrix.encoding.as_str(), matrix.value_type);
     if let Some(index) = index_type(matrix) {
         line += &format!(" with {index} indices");
@@ -184,7 +195,7 @@ fn print_matrix(matrix: &MatrixSchema, n_obs: u64) -> Result<()> {
     if matrix.unreadable.is_some() && matrix.arrays.is_empty() {
         line.clear();
     }
-    say(format_args!("  {:<9} {line}", matrix.key.to_string()))?;
+    say(format_args!("  {:<width$} {line}", matrix.key.to_string()))?;
     for array in &matrix.arrays {
         let chunk = match &array.chunk {
             Some(chunk) => {

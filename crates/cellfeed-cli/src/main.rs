@@ -4,6 +4,7 @@ mod atlas;
 mod demo;
 mod generate;
 mod inspect;
+mod interrupt;
 mod people;
 mod stream;
 mod usage;
@@ -39,6 +40,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    interrupt::listen();
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Inspect(args) => inspect::run(&args),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
             people::complain(&error);
             // 2 for what the user can mend by another command line, as usage errors have.
             match error.kind() {
+                ErrorKind::Cancelled => ExitCode::from(interrupt::EXIT_CODE),
                 ErrorKind::InvalidInput | ErrorKind::NotFound => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }

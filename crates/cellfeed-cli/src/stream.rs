@@ -1,7 +1,7 @@
 //! `cellfeed stream`: runs the loader over a store and reports how it went.
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
-use crate::usage;
+use crate::{interrupt, usage};
 use cellfeed::{
     Digest, Error, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions, OutputType, Plan,
     PlanOptions, Result, Store, Strategy, label_entropy,
@@ -125,9 +125,11 @@ pub(crate) struct StreamReport {
 pub(crate) fn run(args: &StreamArgs) -> Result<()> {
     let report = stream(args)?;
     if args.json {
-        return say_json(&report);
+        say_json(&report)?;
+    } else {
+        print(args, &report)?;
     }
-    print(args, &report)
+    interrupt::check()
 }
 
 fn open(args: &StreamArgs) -> Result<Store> {
@@ -191,7 +193,8 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         first.get_or_insert_with(|| start.elapsed());
         tally.add(&minibatch)?;
         bar.inc(u64::try_from(minibatch.n_cells()).unwrap_or(0));
-        if limit.is_some_and(|limit| start.elapsed() >= limit) {
+        // What was measured until Ctrl-C is worth telling.
+        if interrupt::pressed() || limit.is_some_and(|limit| start.elapsed() >= limit) {
             break;
         }
     }

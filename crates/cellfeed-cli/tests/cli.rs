@@ -229,3 +229,43 @@ fn a_closed_pipe_is_no_error() {
     let output = Command::new("bash").args(["-o", "pipefail", "-c", &script]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Starts a command, waits until `ready`, and presses Ctrl-C.
+#[cfg(unix)]
+fn interrupt(args: &[&str], ready: impl Fn() -> bool) -> Output {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellfeed"));
+    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let start = Instant::now();
+    while !ready() && start.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    child.wait_with_output().unwrap()
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_generate_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+    let path = folder.path().join("huge.h5ad");
+    let args = ["generate", path.to_str().unwrap(), "--cells", "50000000", "--genes", "2000"];
+    let output = interrupt(&args, || entries() > 0);
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(entries(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_stream_tells_how_far_it_came() {
+    let [none, ..] = atlases();
+    let started = std::time::Instant::now();
+    let output = interrupt(&["stream", none, "--epochs", "1000000000"], || {
+        started.elapsed() > std::time::Duration::from_millis(700)
+    });
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("cells/s"));
+}

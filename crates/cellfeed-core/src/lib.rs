@@ -19,6 +19,7 @@ mod error;
 pub mod io;
 mod loader;
 mod memory;
+mod obs;
 mod offsets;
 mod plan;
 mod rows;
@@ -34,7 +35,8 @@ pub use loader::{
     Data, Layout, Loader, LoaderOptions, Minibatch, MinibatchParts, MinibatchStream, Minibatches,
     OutputType, X,
 };
-pub use memory::{MemoryBackend, MemoryMatrix, categorical_array, take_rows};
+pub use memory::{MemoryBackend, MemoryMatrix};
+pub use obs::{categorical_array, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
 pub use rows::RowRanges;

@@ -3,6 +3,7 @@
 
 use crate::backend::{Backend, Hints, ReadCost};
 use crate::csr::{CsrRows, CsrSegment};
+use crate::obs::take_rows;
 use crate::rows::RowRanges;
 use crate::schema::{
     ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
@@ -164,42 +165,6 @@ impl Backend for MemoryBackend {
     }
 }
 
-/// The rows of an array that covers the whole obs axis.
-///
-/// # Errors
-/// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) if the array is shorter.
-pub fn take_rows(array: &dyn Array, rows: &RowRanges) -> Result<ArrayRef> {
-    rows.check_within(u64::try_from(array.len()).unwrap_or(u64::MAX))?;
-    let part = |r: &Range<u64>| {
-        let start = usize::try_from(r.start).unwrap_or(usize::MAX);
-        let len = usize::try_from(r.end - r.start).unwrap_or(usize::MAX);
-        array.slice(start, len)
-    };
-    let parts: Vec<ArrayRef> = match rows.as_slice() {
-        [] => vec![array.slice(0, 0)],
-        ranges => ranges.iter().map(part).collect(),
-    };
-    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
-    arrow_select::concat::concat(&parts)
-        .map_err(|e| Error::internal("cannot join obs values").caused_by(e))
-}
-
-/// A column schema for a dictionary array with text categories, and its codes as an array; missing
-/// codes are `None`.
-///
-/// # Errors
-/// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if a code has no category.
-pub fn categorical_array(
-    codes: impl IntoIterator<Item = Option<i32>>,
-    categories: &Arc<Vec<String>>,
-) -> Result<ArrayRef> {
-    let keys: arrow_array::Int32Array = codes.into_iter().collect();
-    let values = arrow_array::StringArray::from_iter_values(categories.iter());
-    let array = arrow_array::DictionaryArray::try_new(keys, Arc::new(values))
-        .map_err(|e| Error::corrupt("a code has no category").caused_by(e))?;
-    Ok(Arc::new(array))
-}
-
 impl ColumnSchema {
     /// A categorical column.
     #[must_use]
@@ -212,6 +177,7 @@ impl ColumnSchema {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::obs::categorical_array;
     use crate::{BackendExt, ErrorKind};
     use arrow_array::cast::AsArray;
     use arrow_array::types::Int32Type;

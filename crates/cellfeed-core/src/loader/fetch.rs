@@ -4,10 +4,11 @@ use super::gather::RowRef;
 use crate::backend::Backend;
 use crate::csr::CsrRows;
 use crate::io::Permit;
+use crate::obs;
 use crate::plan::FetchPlan;
 use crate::schema::MatrixKey;
 use crate::{Error, Result};
-use arrow_array::{Array, ArrayRef, UInt32Array};
+use arrow_array::{Array, ArrayRef};
 use std::sync::Arc;
 
 #[derive(Debug)]
@@ -68,15 +69,10 @@ impl Fetch {
         if self.obs.is_empty() {
             return Ok(Vec::new());
         }
-        let positions = UInt32Array::from(positions.to_vec());
-        self.obs
-            .iter()
-            .map(|(name, array)| {
-                let taken = arrow_select::take::take(array, &positions, None)
-                    .map_err(|e| Error::internal("cannot gather obs values").caused_by(e))?;
-                Ok((Arc::clone(name), taken))
-            })
-            .collect()
+        let take = |(name, array): &(Arc<str>, ArrayRef)| {
+            Ok((Arc::clone(name), obs::take(array, positions)?))
+        };
+        self.obs.iter().map(take).collect()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, X};
 use crate::io::{Engine, EngineOptions};
-use crate::memory::{MemoryBackend, MemoryMatrix, categorical_array};
+use crate::memory::{MemoryBackend, MemoryMatrix};
+use crate::obs::categorical_array;
 use crate::plan::{PlanOptions, Strategy};
 use crate::schema::{ColumnSchema, VarSchema};
 use crate::{

@@ -182,9 +182,8 @@ impl Faulty {
         let mut out = Vec::new();
         for column in columns {
             let whole = self.inner.read_obs_column(column).await?;
-            let keys: arrow_array::UInt64Array = rows.clone().into();
-            let taken = arrow_select::take::take(&whole, &keys, None);
-            out.push(taken.map_err(|e| Error::internal("cannot take rows").caused_by(e))?);
+            let rows: Vec<u32> = rows.iter().filter_map(|&r| u32::try_from(r).ok()).collect();
+            out.push(cellfeed_core::take(&whole, &rows)?);
         }
         Ok(out)
     }

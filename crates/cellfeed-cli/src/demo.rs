@@ -1,6 +1,6 @@
 //! `cellfeed demo`: a small atlas made and streamed, each step explained in a line.
 
-use crate::people::{bytes, rate, say};
+use crate::people::{bytes, count, rate, say};
 use crate::{generate, stream};
 use cellfeed::{Error, Result};
 use clap::Parser;
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     say(format_args!(
         "1. Generating a synthetic atlas of {} cells: 14 plates one after the other, 380 drugs in \
          short runs,\n   50 cell lines at random, gzip'd, as a scientist would have it.",
-        args.cells
+        count(u64::try_from(args.cells).unwrap_or(u64::MAX))
     ))?;
     let cells = args.cells.to_string();
     let words = [
@@ -70,9 +70,9 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
         }
     };
     say(
-        "2. Streaming in file order: fast, but a minibatch comes from one plate, and models suffer.",
+        "2. Streaming in file order: cheap, but a minibatch comes from one plate, and models suffer.",
     )?;
-    let report = run(&["--strategy", "streaming"])?;
+    let report = run(&["--strategy", "streaming", "--fetch-factor", "64"])?;
     tell(&report)?;
     say(
         "3. True random cells, a fetch of 4 minibatches at a time: diverse, but each cell costs a chunk.",

@@ -70,6 +70,32 @@ impl Hdf5Backend {
         Ok(Self { context, schema: Arc::new(schema), matrices, columns })
     }
 
+    /// The bare limits of the machine for the bytes that `read_rows` of these fetches needs: for
+    /// benchmarks. Blocks, and works on `threads` threads of its own; of a file that is not in the
+    /// page cache (`cold`) it reads through the byte source.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Backend::read_rows); of kind `Unsupported` for a dense matrix, and for
+    /// chunks that only the HDF5 library decodes.
+    #[doc(hidden)]
+    pub fn roofline(
+        &self,
+        matrix: &MatrixKey,
+        fetches: &[RowRanges],
+        threads: usize,
+        cold: bool,
+    ) -> Result<crate::read::roofline::Roofline> {
+        for rows in fetches {
+            rows.check_within(self.schema.n_obs)?;
+        }
+        match self.matrix(matrix)? {
+            Matrix::Sparse(m) => {
+                crate::read::roofline::Roofline::measure(&self.context, m, fetches, threads, cold)
+            }
+            Matrix::Dense(_) => Err(Error::unsupported("limits are known for CSR matrices alone")),
+        }
+    }
+
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
         self.schema.matrix(key)?;
         let found = self.matrices.iter().find(|(k, _)| k == key);

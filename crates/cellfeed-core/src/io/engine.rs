@@ -15,10 +15,10 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// One thread per core; 1 GiB of buffers kept.
+    /// One thread per core; 128 MiB of buffers kept: an eighth of a loader's default memory.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, keep_bytes: 1 << 30 }
+        Self { threads, keep_bytes: 128 << 20 }
     }
 }
 

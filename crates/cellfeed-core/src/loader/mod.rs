@@ -13,7 +13,7 @@ mod queue;
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
 
 use crate::backend::{Backend, ReadCost};
-use crate::io::{Budget, Engine, Permit};
+use crate::io::{Budget, Engine, EngineOptions, Permit};
 use crate::plan::{FetchPlan, Plan};
 use crate::schema::MatrixKey;
 use crate::{Error, ErrorKind, Result};
@@ -164,7 +164,10 @@ impl Loader {
                 schema.n_obs
             )));
         }
-        let engine = options.engine.clone().unwrap_or_default();
+        let engine = options.engine.clone().unwrap_or_else(|| {
+            let kept = EngineOptions::default().with_keep_bytes(options.memory / 8);
+            Arc::new(Engine::new(kept))
+        });
         Ok(Self(Arc::new(Inner { backend, plan, options, engine })))
     }
 
@@ -188,8 +191,8 @@ impl Loader {
     /// As [`epoch`](Self::epoch).
     pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
         let inner = Arc::clone(&self.0);
-        // An eighth of the memory for minibatches that wait, an eighth for buffers between uses,
-        // the rest for fetches.
+        // An eighth of the memory for minibatches that wait; an eighth is for the buffers that the
+        // engine keeps between uses; the rest is for fetches.
         let queue =
             Arc::new(Queue::new(usize::try_from(inner.options.memory / 8).unwrap_or(usize::MAX)));
         let (abort, registration) = AbortHandle::new_pair();

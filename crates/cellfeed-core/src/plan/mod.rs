@@ -224,8 +224,8 @@ impl Plan {
             )));
         }
         let start = k * self.fetch_size;
-        // The partial minibatch that is dropped belongs to the last fetch: its cells are read with
-        // it, and which of them go is decided by the shuffle.
+        // A partial minibatch that is dropped is read with the last fetch, where the shuffle decides
+        // which cells go; unless it would be a fetch of its own, which then is none.
         let end = (start + self.fetch_size).min(self.n_obs);
         let keep = (start + self.fetch_size).min(self.n_cells) - start;
         let rows = self.rows(epoch, start..end);

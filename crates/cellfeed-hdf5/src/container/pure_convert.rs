@@ -233,5 +233,12 @@ pub(crate) fn error(error: hdf5_pure::Error) -> Error {
         },
         _ => ErrorKind::Corrupt,
     };
-    Error::new(kind, format!("cannot read the HDF5 structure: {error}")).caused_by(error)
+    let remedy = match &error {
+        E::Format(FormatError::InvalidLayoutVersion(_)) => {
+            "; it is newer than this reader: build with the feature libhdf5, or write the file again \
+             for an older HDF5 (h5py: libver=\"v114\")"
+        }
+        _ => "",
+    };
+    Error::new(kind, format!("cannot read the HDF5 structure: {error}{remedy}")).caused_by(error)
 }

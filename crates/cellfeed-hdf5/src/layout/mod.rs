@@ -80,6 +80,12 @@ pub(crate) async fn open(context: &Context, root: &str) -> Result<Opened> {
     Err(context.blame(refuse(&top), root))
 }
 
+/// Where the store is, with the group inside the file if it is not the root.
+fn location(context: &Context, root: &str) -> String {
+    let file = context.source.location();
+    if root.is_empty() { file.to_owned() } else { format!("{file}#{root}") }
+}
+
 /// Says what a file that is not AnnData seems to be, and what to do.
 fn refuse(top: &Group) -> Error {
     let has = |name: &str| top.members.iter().any(|m| m == name);
@@ -152,7 +158,7 @@ async fn open_anndata(context: &Context, root: &str, top: &Group) -> Result<Open
     let writer = writer(kind, version, &obs, has("X") && is_h5sparse(context, &join(root, "X")));
     let schema = Schema {
         format: "h5ad".to_owned(),
-        location: context.source.location().to_owned(),
+        location: location(context, root),
         writer: Some(writer),
         n_obs,
         matrices: described,

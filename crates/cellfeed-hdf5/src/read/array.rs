@@ -1,21 +1,19 @@
 //! Elements of a one-dimensional dataset by ranges: exact byte ranges where it is not compressed,
 //! else whole chunks, each read and decoded once, of which only the wanted part is kept.
 
-use super::filters::{Pipeline, Scratch, refuse_unknown};
+use super::chunks::{Job, STEP_BYTES, Task, knows_fill, plain_ranges, slots, steps, tasks};
+use super::convert::{Convert, emit, little_endian, write_fill};
+use super::filters::{Pipeline, refuse_unknown};
 use super::{as_u64, index};
 use crate::container::{
     ByteOrder, ChunkTable, Container, Dataset, ElementType, Storage, StoredChunk,
 };
 use bytes::Bytes;
 use cellfeed_core::io::{Buffer, ByteSource, Engine};
-use cellfeed_core::{Error, ErrorKind, Result};
+use cellfeed_core::{Error, Result};
 use rayon::prelude::*;
-use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Stored bytes that one step of a read fetches and decodes, while the next is on its way.
-const STEP_BYTES: u64 = 16 << 20;
 
 /// What every read of an open file needs.
 #[derive(Debug, Clone)]
@@ -31,15 +29,6 @@ impl Context {
         let path = if path.is_empty() { "/" } else { path };
         error.with_default("file", self.source.location()).with_default("element", path)
     }
-}
-
-/// What becomes of elements as they are copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Convert {
-    /// Kept, in little-endian order.
-    Keep,
-    /// Integers of any width to `u32`; those that do not fit are errors.
-    Index,
 }
 
 #[derive(Debug)]
@@ -65,15 +54,6 @@ pub(crate) struct StoredArray {
     len: u64,
     fill: Vec<u8>,
     kind: Kind,
-}
-
-/// A stored chunk and the parts of it that are wanted, as element ranges within it.
-#[derive(Debug)]
-struct Task {
-    stored: Option<StoredChunk>,
-    /// Where the chunk's bytes lie among those read for the step.
-    raw: Range<usize>,
-    parts: Vec<Range<usize>>,
 }
 
 impl StoredArray {
@@ -175,6 +155,11 @@ impl StoredArray {
             Convert::Keep => self.size(),
             Convert::Index => 4,
         }
+    }
+
+    /// Whether [`cost`](Self::cost) tells exactly: what the library reads for us is a guess.
+    pub(crate) fn cost_is_exact(&self) -> bool {
+        !matches!(self.kind, Kind::Library { .. })
     }
 
     /// Bytes to be read, bytes to be decoded, and the most raw bytes held at once.
@@ -395,243 +380,4 @@ impl StoredArray {
         };
         context.engine.blocking(work).await
     }
-}
-
-/// One step's decoding.
-struct Job {
-    element: ElementType,
-    fill: Vec<u8>,
-    pipeline: Pipeline,
-    convert: Convert,
-}
-
-thread_local! {
-    /// What decoding needs for itself, kept by each worker thread.
-    static SCRATCH: RefCell<(Scratch, Vec<u8>)> = RefCell::default();
-}
-
-impl Job {
-    fn run(&self, tasks: &[Task], raw: &[u8], place: &mut [u8]) -> Result<()> {
-        let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
-        let out_size = if self.convert == Convert::Index { 4 } else { size };
-        let mut places = Vec::with_capacity(tasks.len());
-        let mut rest = place;
-        for task in tasks {
-            let elements: usize = task.parts.iter().map(ExactSizeIterator::len).sum();
-            let (head, tail) = rest.split_at_mut(elements * out_size);
-            places.push(head);
-            rest = tail;
-        }
-        tasks.par_iter().zip(places).try_for_each(|(task, place)| {
-            SCRATCH.with_borrow_mut(|(scratch, chunk)| {
-                self.decode(task, raw, place, scratch, chunk).map_err(|e| match task.stored {
-                    Some(stored) => e.with("offset", stored.offset),
-                    None => e,
-                })
-            })
-        })
-    }
-
-    fn decode(
-        &self,
-        task: &Task,
-        raw: &[u8],
-        mut place: &mut [u8],
-        scratch: &mut Scratch,
-        chunk: &mut Vec<u8>,
-    ) -> Result<()> {
-        let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
-        let chunk_bytes = self.pipeline.chunk_bytes();
-        let little = self.element.plain_order() == Some(ByteOrder::Little);
-        let Some(stored) = task.stored else {
-            return write_fill(&self.element, &self.fill, self.convert, place);
-        };
-        let raw = &raw[task.raw.clone()];
-        let whole = matches!(&task.parts[..], [part] if part.len() * size == chunk_bytes);
-        if whole && little && self.convert == Convert::Keep {
-            return self.pipeline.decode(raw, stored.filter_mask, scratch, place);
-        }
-        chunk.resize(chunk_bytes, 0);
-        self.pipeline.decode(raw, stored.filter_mask, scratch, chunk)?;
-        for part in &task.parts {
-            let source = &chunk[part.start * size..part.end * size];
-            let out = if self.convert == Convert::Index { part.len() * 4 } else { source.len() };
-            let (head, tail) = place.split_at_mut(out);
-            emit(&self.element, self.convert, source, head)?;
-            place = tail;
-        }
-        Ok(())
-    }
-}
-
-/// Whether elements that were never written, if there are any, are known.
-pub(super) fn knows_fill(dataset: &Dataset, table: &ChunkTable) -> bool {
-    dataset.fill.is_some() || table.stored() == table.len()
-}
-
-/// Writes the fill value, zero if none is stated, everywhere.
-fn write_fill(
-    element: &ElementType,
-    fill: &[u8],
-    convert: Convert,
-    place: &mut [u8],
-) -> Result<()> {
-    let size = index(element.size());
-    let zeros = vec![0u8; size];
-    let mut one = vec![0u8; if convert == Convert::Index { 4 } else { size }];
-    // The fill value is little-endian, whatever the elements are.
-    let fill = if fill.len() == size { fill } else { &zeros };
-    emit(&little_endian(element), convert, fill, &mut one)?;
-    place.chunks_exact_mut(one.len()).for_each(|p| p.copy_from_slice(&one));
-    Ok(())
-}
-
-/// The chunks that ranges touch, each once, ascending.
-fn slots(ranges: &[Range<u64>], chunk: u64) -> impl Iterator<Item = usize> + '_ {
-    let mut next = 0u64;
-    ranges.iter().filter(|r| !r.is_empty()).flat_map(move |r| {
-        let (first, end) = ((r.start / chunk).max(next), (r.end - 1) / chunk + 1);
-        next = end;
-        (first..end).map(index)
-    })
-}
-
-/// What to do chunk by chunk. `raw` is left to [`steps`].
-fn tasks(ranges: &[Range<u64>], table: &ChunkTable, chunk: u64) -> Vec<Task> {
-    let mut tasks: Vec<Task> = Vec::new();
-    let mut current = None;
-    for range in ranges {
-        let mut at = range.start;
-        while at < range.end {
-            let slot = at / chunk;
-            let base = slot * chunk;
-            let end = (base + chunk).min(range.end);
-            let part = index(at - base)..index(end - base);
-            match tasks.last_mut() {
-                Some(task) if current == Some(slot) => task.parts.push(part),
-                _ => {
-                    tasks.push(Task {
-                        stored: table.get(index(slot)),
-                        raw: 0..0,
-                        parts: vec![part],
-                    });
-                    current = Some(slot);
-                }
-            }
-            at = end;
-        }
-    }
-    tasks
-}
-
-/// Groups tasks into steps of about [`STEP_BYTES`] stored bytes.
-fn steps(tasks: Vec<Task>) -> Vec<Vec<Task>> {
-    let mut steps = Vec::new();
-    let (mut step, mut bytes) = (Vec::new(), 0usize);
-    for mut task in tasks {
-        let stored = task.stored.map_or(0, |c| index(u64::from(c.size)));
-        if !step.is_empty() && as_u64(bytes + stored) > STEP_BYTES {
-            steps.push(std::mem::take(&mut step));
-            bytes = 0;
-        }
-        task.raw = bytes..bytes + stored;
-        bytes += stored;
-        step.push(task);
-    }
-    if !step.is_empty() {
-        steps.push(step);
-    }
-    steps
-}
-
-/// File ranges of the wanted elements of uncompressed chunks.
-fn plain_ranges(
-    table: &ChunkTable,
-    chunk: u64,
-    size: u64,
-    ranges: &[Range<u64>],
-) -> Vec<Range<u64>> {
-    let mut out: Vec<Range<u64>> = Vec::with_capacity(ranges.len() * 2);
-    for range in ranges {
-        let mut at = range.start;
-        while at < range.end {
-            let slot = at / chunk;
-            let base = slot * chunk;
-            let end = (base + chunk).min(range.end);
-            // All chunks are stored: the caller has checked.
-            let offset = table.get(index(slot)).map_or(u64::MAX, |c| c.offset);
-            let start = offset.saturating_add((at - base) * size);
-            let stop = offset.saturating_add((end - base) * size);
-            match out.last_mut() {
-                Some(last) if last.end == start => last.end = stop,
-                _ => out.push(start..stop),
-            }
-            at = end;
-        }
-    }
-    out
-}
-
-fn little_endian(element: &ElementType) -> ElementType {
-    let mut element = element.clone();
-    match &mut element {
-        ElementType::Integer { order, .. }
-        | ElementType::Float { order, .. }
-        | ElementType::Enum { order, .. } => *order = ByteOrder::Little,
-        _ => {}
-    }
-    element
-}
-
-/// Copies elements to their place, converting.
-fn emit(element: &ElementType, convert: Convert, source: &[u8], place: &mut [u8]) -> Result<()> {
-    if convert == Convert::Keep {
-        place.copy_from_slice(source);
-        element.to_little_endian(place);
-        return Ok(());
-    }
-    let ElementType::Integer { bytes, signed, order } = *element else {
-        return Err(Error::unsupported(format!("gene indices cannot be {element}")));
-    };
-    let (out, _) = place.as_chunks_mut::<4>();
-    let big = order == ByteOrder::Big;
-    match (bytes, signed) {
-        (1, false) => narrow::<1>(source, out, |b| Some(b[0].into())),
-        (1, true) => narrow::<1>(source, out, |b| u32::try_from(b[0].cast_signed()).ok()),
-        (2, false) => narrow::<2>(source, out, |b| {
-            Some(if big { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }.into())
-        }),
-        (2, true) => narrow::<2>(source, out, |b| {
-            u32::try_from(if big { i16::from_be_bytes(b) } else { i16::from_le_bytes(b) }).ok()
-        }),
-        // Negative ones are past any n_vars as unsigned: the row check refuses them.
-        (4, _) => narrow::<4>(source, out, |b| {
-            Some(if big { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
-        }),
-        (8, false) => narrow::<8>(source, out, |b| {
-            u32::try_from(if big { u64::from_be_bytes(b) } else { u64::from_le_bytes(b) }).ok()
-        }),
-        (8, true) => narrow::<8>(source, out, |b| {
-            u32::try_from(if big { i64::from_be_bytes(b) } else { i64::from_le_bytes(b) }).ok()
-        }),
-        _ => Err(Error::unsupported(format!("gene indices cannot be {element}"))),
-    }
-}
-
-fn narrow<const N: usize>(
-    source: &[u8],
-    place: &mut [[u8; 4]],
-    to_index: impl Fn([u8; N]) -> Option<u32>,
-) -> Result<()> {
-    let (elements, _) = source.as_chunks::<N>();
-    let mut fits = true;
-    for (to, from) in place.iter_mut().zip(elements) {
-        let value = to_index(*from);
-        fits &= value.is_some();
-        *to = value.unwrap_or(u32::MAX).to_ne_bytes();
-    }
-    if fits {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Corrupt, "a gene index is negative or beyond 32 bits"))
 }

@@ -1,7 +1,8 @@
 //! Rows of a dense matrix, turned into CSR band by band: what is not zero is kept, the rest is never
 //! held for more than a few bands.
 
-use super::array::{Context, knows_fill};
+use super::array::Context;
+use super::chunks::knows_fill;
 use super::filters::{Pipeline, Scratch, refuse_unknown};
 use super::{as_u64, index};
 use crate::container::{ChunkTable, Dataset, ElementType, Storage, StoredChunk};

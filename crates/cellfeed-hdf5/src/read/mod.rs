@@ -2,13 +2,17 @@
 //! core.
 
 mod array;
+mod chunks;
+mod convert;
 mod dense;
 mod filters;
 mod lzf;
 mod obs;
+pub(crate) mod roofline;
 mod sparse;
 
-pub(crate) use array::{Context, Convert, StoredArray};
+pub(crate) use array::{Context, StoredArray};
+pub(crate) use convert::Convert;
 pub(crate) use dense::DenseMatrix;
 pub(crate) use obs::{Column, ColumnData, Values, column_to_text, integers};
 pub(crate) use sparse::{SparseMatrix, read_offsets};

@@ -1,7 +1,8 @@
 //! Obs columns as Arrow arrays.
 
-use super::array::{Context, Convert, StoredArray};
+use super::array::{Context, StoredArray};
 use super::as_u64;
+use super::convert::Convert;
 use crate::container::{ByteOrder, ElementType};
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array,

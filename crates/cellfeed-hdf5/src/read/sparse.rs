@@ -1,6 +1,7 @@
 //! Rows of a CSR matrix: offsets in memory, indices and values by exact element ranges.
 
-use super::array::{Context, Convert, StoredArray};
+use super::array::{Context, StoredArray};
+use super::convert::Convert;
 use arrow_buffer::ScalarBuffer;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
@@ -55,7 +56,7 @@ impl SparseMatrix {
             bytes_decoded: index_decoded + data_decoded,
             bytes_held: kept + index_raw + data_raw,
             bytes_kept: kept,
-            exact: true,
+            exact: self.indices.cost_is_exact() && self.data.cost_is_exact(),
         }
     }
 

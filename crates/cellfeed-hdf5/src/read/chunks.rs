@@ -1,0 +1,180 @@
+//! Which chunks a read needs, in which steps, and how one step is decoded.
+
+use super::convert::{Convert, emit, write_fill};
+use super::filters::{Pipeline, Scratch};
+use super::{as_u64, index};
+use crate::container::{ByteOrder, ChunkTable, Dataset, ElementType, StoredChunk};
+use cellfeed_core::Result;
+use rayon::prelude::*;
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Stored bytes that one step of a read fetches and decodes, while the next is on its way.
+pub(super) const STEP_BYTES: u64 = 16 << 20;
+
+/// A stored chunk and the parts of it that are wanted, as element ranges within it.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) stored: Option<StoredChunk>,
+    /// Where the chunk's bytes lie among those read for the step.
+    pub(super) raw: Range<usize>,
+    pub(super) parts: Vec<Range<usize>>,
+}
+
+/// One step's decoding.
+pub(super) struct Job {
+    pub(super) element: ElementType,
+    pub(super) fill: Vec<u8>,
+    pub(super) pipeline: Pipeline,
+    pub(super) convert: Convert,
+}
+
+thread_local! {
+    /// What decoding needs for itself, kept by each worker thread.
+    static SCRATCH: RefCell<(Scratch, Vec<u8>)> = RefCell::default();
+}
+
+impl Job {
+    pub(super) fn run(&self, tasks: &[Task], raw: &[u8], place: &mut [u8]) -> Result<()> {
+        let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
+        let out_size = if self.convert == Convert::Index { 4 } else { size };
+        let mut places = Vec::with_capacity(tasks.len());
+        let mut rest = place;
+        for task in tasks {
+            let elements: usize = task.parts.iter().map(ExactSizeIterator::len).sum();
+            let (head, tail) = rest.split_at_mut(elements * out_size);
+            places.push(head);
+            rest = tail;
+        }
+        tasks.par_iter().zip(places).try_for_each(|(task, place)| {
+            SCRATCH.with_borrow_mut(|(scratch, chunk)| {
+                self.decode(task, raw, place, scratch, chunk).map_err(|e| match task.stored {
+                    Some(stored) => e.with("offset", stored.offset),
+                    None => e,
+                })
+            })
+        })
+    }
+
+    fn decode(
+        &self,
+        task: &Task,
+        raw: &[u8],
+        mut place: &mut [u8],
+        scratch: &mut Scratch,
+        chunk: &mut Vec<u8>,
+    ) -> Result<()> {
+        let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
+        let chunk_bytes = self.pipeline.chunk_bytes();
+        let little = self.element.plain_order() == Some(ByteOrder::Little);
+        let Some(stored) = task.stored else {
+            return write_fill(&self.element, &self.fill, self.convert, place);
+        };
+        let raw = &raw[task.raw.clone()];
+        let whole = matches!(&task.parts[..], [part] if part.len() * size == chunk_bytes);
+        if whole && little && self.convert == Convert::Keep {
+            return self.pipeline.decode(raw, stored.filter_mask, scratch, place);
+        }
+        chunk.resize(chunk_bytes, 0);
+        self.pipeline.decode(raw, stored.filter_mask, scratch, chunk)?;
+        for part in &task.parts {
+            let source = &chunk[part.start * size..part.end * size];
+            let out = if self.convert == Convert::Index { part.len() * 4 } else { source.len() };
+            let (head, tail) = place.split_at_mut(out);
+            emit(&self.element, self.convert, source, head)?;
+            place = tail;
+        }
+        Ok(())
+    }
+}
+
+/// Whether elements that were never written, if there are any, are known.
+pub(super) fn knows_fill(dataset: &Dataset, table: &ChunkTable) -> bool {
+    dataset.fill.is_some() || table.stored() == table.len()
+}
+
+/// The chunks that ranges touch, each once, ascending.
+pub(super) fn slots(ranges: &[Range<u64>], chunk: u64) -> impl Iterator<Item = usize> + '_ {
+    let mut next = 0u64;
+    ranges.iter().filter(|r| !r.is_empty()).flat_map(move |r| {
+        let (first, end) = ((r.start / chunk).max(next), (r.end - 1) / chunk + 1);
+        next = end;
+        (first..end).map(index)
+    })
+}
+
+/// What to do chunk by chunk. `raw` is left to [`steps`].
+pub(super) fn tasks(ranges: &[Range<u64>], table: &ChunkTable, chunk: u64) -> Vec<Task> {
+    let mut tasks: Vec<Task> = Vec::new();
+    let mut current = None;
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let slot = at / chunk;
+            let base = slot * chunk;
+            let end = (base + chunk).min(range.end);
+            let part = index(at - base)..index(end - base);
+            match tasks.last_mut() {
+                Some(task) if current == Some(slot) => task.parts.push(part),
+                _ => {
+                    tasks.push(Task {
+                        stored: table.get(index(slot)),
+                        raw: 0..0,
+                        parts: vec![part],
+                    });
+                    current = Some(slot);
+                }
+            }
+            at = end;
+        }
+    }
+    tasks
+}
+
+/// Groups tasks into steps of about [`STEP_BYTES`] stored bytes.
+pub(super) fn steps(tasks: Vec<Task>) -> Vec<Vec<Task>> {
+    let mut steps = Vec::new();
+    let (mut step, mut bytes) = (Vec::new(), 0usize);
+    for mut task in tasks {
+        let stored = task.stored.map_or(0, |c| index(u64::from(c.size)));
+        if !step.is_empty() && as_u64(bytes + stored) > STEP_BYTES {
+            steps.push(std::mem::take(&mut step));
+            bytes = 0;
+        }
+        task.raw = bytes..bytes + stored;
+        bytes += stored;
+        step.push(task);
+    }
+    if !step.is_empty() {
+        steps.push(step);
+    }
+    steps
+}
+
+/// File ranges of the wanted elements of uncompressed chunks.
+pub(super) fn plain_ranges(
+    table: &ChunkTable,
+    chunk: u64,
+    size: u64,
+    ranges: &[Range<u64>],
+) -> Vec<Range<u64>> {
+    let mut out: Vec<Range<u64>> = Vec::with_capacity(ranges.len() * 2);
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let slot = at / chunk;
+            let base = slot * chunk;
+            let end = (base + chunk).min(range.end);
+            // All chunks are stored: the caller has checked.
+            let offset = table.get(index(slot)).map_or(u64::MAX, |c| c.offset);
+            let start = offset.saturating_add((at - base) * size);
+            let stop = offset.saturating_add((end - base) * size);
+            match out.last_mut() {
+                Some(last) if last.end == start => last.end = stop,
+                _ => out.push(start..stop),
+            }
+            at = end;
+        }
+    }
+    out
+}

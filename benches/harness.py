@@ -51,7 +51,7 @@ def facts():
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "cpu": cpu or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": pages,
         "kernel": f"{platform.system()} {platform.release()}",
         "commit": first_line("git", "rev-parse", "HEAD"),
@@ -62,7 +62,7 @@ def facts():
 
 
 def environment():
-    """The environment for contestants: no limit on the threads of numeric libraries is handed on."""
+    """The environment for contestants: without limits on the threads of numeric libraries."""
     limits = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
     return {key: value for key, value in os.environ.items() if key not in limits}
 

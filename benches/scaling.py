@@ -65,7 +65,10 @@ def main():
         name = pathlib.Path(store).name
         base = None
         for option, value in settings:
-            these = [r for r in runs if (r["store"], r["option"], r["value"]) == (name, option, value)]
+            these = [
+                r for r in runs
+                if (r["store"], r["option"], r["value"]) == (name, option, value)
+            ]
             error = next((r["error"] for r in these if "error" in r), None)
 
             def of(key):

@@ -196,8 +196,8 @@ def report(summaries):
             for what in ("read", "decode", "gather")
         )
         shares = [s[key] and 100 * s[key] for key in ("share_of_limit", "share_of_in_turn")]
-        print(f"{s['store']}: {number(s['ratio'], 1)} times scDataset; {number(shares[0])} % of the "
-              f"limit, {number(shares[1])} % of the three in turn ({limits}); {s['agreement']}")
+        print(f"{s['store']}: {number(s['ratio'], 1)} times scDataset; {number(shares[0])} % of "
+              f"the limit, {number(shares[1])} % of the three in turn ({limits}); {s['agreement']}")
 
 
 def main():

@@ -45,8 +45,8 @@ def draw(result):
     title = "Cells per second from .h5ad, block shuffling"
     detail = (
         f"m = {o['batch_size']}, b = {o['block_size']}, f = {o['fetch_factor']}, {o['layout']}, "
-        f"{'cold' if o['cold'] else 'warm'}; medians of {o['rounds']}, lines from slowest to fastest; "
-        f"{result['cpu']}, {result['cores']} cores"
+        f"{'cold' if o['cold'] else 'warm'}; medians of {o['rounds']}, lines from slowest to "
+        f"fastest; {result['cpu']}, {result['cores']} cores"
     )
     head = [text(12, 24, title, weight="bold", size=15), text(12, 44, detail, size=11)]
     return "\n".join([

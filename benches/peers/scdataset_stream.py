@@ -1,10 +1,10 @@
 """Streams an .h5ad through scDataset as its documentation says, and prints how it went as JSON.
 
 The collection is an AnnCollection over a backed AnnData, with one obs column, as in scDataset's own
-benchmarks; minibatches are X alone, as those of `cellfeed stream` are unless asked. For CSR the fetch is turned into one
-scipy matrix, of which minibatches are row subsets; for dense, scDataset's `adata_to_mindex` is used.
-Every value of a minibatch is summed up, as `cellfeed stream` does. Run by compare_h5ad.py in the
-environment of requirements.txt.
+benchmarks; minibatches are X alone, as those of `cellfeed stream` are unless asked. For CSR the
+fetch is turned into one scipy matrix, of which minibatches are row subsets; for dense, scDataset's
+`adata_to_mindex` is used. Every value of a minibatch is summed up, as `cellfeed stream` does. Run
+by compare_h5ad.py in the environment of requirements.txt.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 //! `roofline STORE`: the bare limits of this machine for one epoch of block shuffling.
 //!
-//! It plans as `cellfeed stream` does with the same options, and then reads, decodes and copies just
-//! the bytes that the plan's fetches need, in their order. No loader can be faster than the slowest
-//! of the three.
+//! It plans as `cellfeed stream` does with the same options, and then reads, decodes and copies
+//! just the bytes that the plan's fetches need, in their order. No loader can be faster than the
+//! slowest of the three.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};

@@ -133,7 +133,7 @@ pub(crate) fn run(args: &StreamArgs) -> Result<()> {
 }
 
 fn open(args: &StreamArgs) -> Result<Store> {
-    let mut options = OpenOptions::default().with_keep_bytes(args.memory / 8);
+    let mut options = OpenOptions::default().with_keep_bytes(args.memory / 4);
     if let Some(threads) = args.threads {
         options = options.with_threads(threads.into());
     }

@@ -150,7 +150,7 @@ mod both_readers {
             }
             (Err(_), Err(_)) => {}
             (Err(e), Ok(_)) => {
-                assert_eq!(e.kind(), cellfeed_core::ErrorKind::Unsupported, "{name}: {e}")
+                assert_eq!(e.kind(), cellfeed_core::ErrorKind::Unsupported, "{name}: {e}");
             }
             (Ok(_), Err(e)) => panic!("{name}: only the reference library fails: {e}"),
         }

@@ -25,7 +25,7 @@ impl OpenOptions {
         self
     }
 
-    /// Bytes of buffers that are kept between uses; an eighth of the loader's memory is good.
+    /// Bytes of buffers that are kept between uses; a quarter of the loader's memory is good.
     #[must_use]
     pub fn with_keep_bytes(mut self, bytes: u64) -> Self {
         self.keep_bytes = Some(bytes);

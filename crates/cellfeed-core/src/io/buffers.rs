@@ -98,10 +98,10 @@ impl BufferPool {
                 memory
             })
         };
-        // A quarter of slack in whole huge pages, so that the next fetch, a few percent larger,
+        // An eighth of slack in whole huge pages, so that the next fetch, a few percent larger,
         // fits the same buffer. Untouched pages cost no memory.
         let memory =
-            kept.unwrap_or_else(|| Memory::new((len + len / 4).next_multiple_of(HUGE_FROM / 2)));
+            kept.unwrap_or_else(|| Memory::new((len + len / 8).next_multiple_of(HUGE_FROM / 2)));
         Buffer { memory: Some(memory), len, pool: Some(Arc::clone(&self.0)) }
     }
 

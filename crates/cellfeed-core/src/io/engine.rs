@@ -15,10 +15,10 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// One thread per core; 128 MiB of buffers kept: an eighth of a loader's default memory.
+    /// One thread per core; 256 MiB of buffers kept: a quarter of a loader's default memory.
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, keep_bytes: 128 << 20 }
+        Self { threads, keep_bytes: 256 << 20 }
     }
 }
 

@@ -6,7 +6,7 @@ use arrow_array::ArrayRef;
 use half::f16;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The value type of a minibatch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -90,6 +90,10 @@ macro_rules! outputs {
             /// Calls `f` with every value, as `f32`, in order.
             pub fn for_each_f32(&self, mut f: impl FnMut(f32)) {
                 match self { $(Self::$variant(v) => v.iter().for_each(|x| f(x.to_f32())),)* }
+            }
+
+            fn capacity(&self) -> usize {
+                match self { $(Self::$variant(v) => v.capacity(),)* }
             }
 
             fn clear(&mut self) {
@@ -356,17 +360,41 @@ pub(super) struct Recycled {
 #[derive(Debug)]
 pub(super) struct Recycler {
     output: OutputType,
-    keep: usize,
-    free: Mutex<Vec<Recycled>>,
+    keep_bytes: usize,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    vectors: Vec<Recycled>,
+    bytes: usize,
+}
+
+impl Recycled {
+    fn capacity_bytes(&self) -> usize {
+        let small = (self.indptr.capacity() + self.indices.capacity()) * 4;
+        self.rows.capacity() * 8 + small + self.data.capacity() * self.data.output_type().size()
+    }
 }
 
 impl Recycler {
-    pub(super) fn new(output: OutputType, keep: usize) -> Self {
-        Self { output, keep, free: Mutex::default() }
+    /// Keeps at most so many bytes. A fetch's minibatches are gathered faster than a model takes
+    /// them, so what the queue can hold at once is what should be kept.
+    pub(super) fn new(output: OutputType, keep_bytes: usize) -> Self {
+        Self { output, keep_bytes, free: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn take(&self) -> Recycled {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let free = {
+            let mut free = self.lock();
+            let vectors = free.vectors.pop();
+            free.bytes -= vectors.as_ref().map_or(0, Recycled::capacity_bytes);
+            vectors
+        };
         free.unwrap_or_else(|| Recycled {
             rows: Vec::new(),
             indptr: Vec::new(),
@@ -380,9 +408,11 @@ impl Recycler {
         vectors.indptr.clear();
         vectors.indices.clear();
         vectors.data.clear();
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.len() < self.keep {
-            free.push(vectors);
+        let bytes = vectors.capacity_bytes();
+        let mut free = self.lock();
+        if free.bytes + bytes <= self.keep_bytes {
+            free.bytes += bytes;
+            free.vectors.push(vectors);
         }
     }
 }

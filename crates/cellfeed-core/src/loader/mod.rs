@@ -165,7 +165,7 @@ impl Loader {
             )));
         }
         let engine = options.engine.clone().unwrap_or_else(|| {
-            let kept = EngineOptions::default().with_keep_bytes(options.memory / 8);
+            let kept = EngineOptions::default().with_keep_bytes(options.memory / 4);
             Arc::new(Engine::new(kept))
         });
         Ok(Self(Arc::new(Inner { backend, plan, options, engine })))
@@ -191,10 +191,9 @@ impl Loader {
     /// As [`epoch`](Self::epoch).
     pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
         let inner = Arc::clone(&self.0);
-        // An eighth of the memory for minibatches that wait; an eighth is for the buffers that the
+        // An eighth of the memory for minibatches that wait; a quarter is for the buffers that the
         // engine keeps between uses; the rest is for fetches.
-        let queue =
-            Arc::new(Queue::new(usize::try_from(inner.options.memory / 8).unwrap_or(usize::MAX)));
+        let queue = Arc::new(Queue::new(inner.queue_bytes()));
         let (abort, registration) = AbortHandle::new_pair();
         let thread = std::thread::Builder::new().name("cellfeed-loader".to_owned()).spawn({
             let queue = Arc::clone(&queue);
@@ -216,11 +215,16 @@ impl Loader {
 impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
     async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
-        let budget = Budget::new(self.options.memory / 4 * 3);
+        let budget = Budget::new(self.options.memory / 8 * 5);
         // Fetches that are complete wait here, memory permitting; see `read`.
         let ready = self.options.read_ahead.saturating_sub(self.reading() + 1);
         let (fetched, gathered) = mpsc::channel(ready);
         futures::join!(self.read(epochs, &budget, fetched), self.gather(gathered, queue));
+    }
+
+    /// Bytes of minibatches that may wait.
+    fn queue_bytes(&self) -> usize {
+        usize::try_from(self.options.memory / 8).unwrap_or(usize::MAX)
     }
 
     /// How many fetches are read at the same time. More would share the same cores and disk, and
@@ -270,7 +274,7 @@ impl Inner {
             return Ok(());
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-        let needed = cost.bytes_held.saturating_add(cost.bytes_held / 3);
+        let needed = cost.bytes_held.saturating_add(cost.bytes_held / 5 * 3 + 8);
         let factor = self.plan.fetch_size() / self.plan.batch_size();
         let fits = u128::from(factor) * u128::from(budget) / u128::from(cost.bytes_held);
         let message = if fits > 0 {
@@ -295,7 +299,7 @@ impl Inner {
     /// Gathers the minibatches of each fetch, several at once, and hands them out in order.
     async fn gather(&self, mut fetched: mpsc::Receiver<Result<Fetch>>, queue: &Queue) {
         let (layout, output) = (self.options.layout, self.options.output);
-        let recycler = Arc::new(Recycler::new(output, 16 + 2 * self.engine.threads()));
+        let recycler = Arc::new(Recycler::new(output, self.queue_bytes()));
         while let Some(fetch) = fetched.next().await {
             let fetch = match fetch {
                 Ok(fetch) => Arc::new(fetch),

@@ -64,8 +64,9 @@ fn repeat(out: &mut [u8], start: usize, to: usize, n: usize) {
                 out[to + step..to + step + WIDE].copy_from_slice(&wide);
             }
         } else {
+            // The distance divides 16, so it is a power of two: a mask, not a division.
             for (i, byte) in wide.iter_mut().enumerate() {
-                *byte = out[start + i % distance];
+                *byte = out[start + (i & (distance - 1))];
             }
             for place in out[to..to + n.next_multiple_of(WIDE)].chunks_exact_mut(WIDE) {
                 place.copy_from_slice(&wide);

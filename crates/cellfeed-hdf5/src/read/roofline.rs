@@ -3,10 +3,10 @@
 //!
 //! Three loops are timed, fetch by fetch, each on plain threads that take the next piece from a
 //! counter: reading the stored bytes into a reused buffer (on cold files through the byte source,
-//! since plain reads leave a disk half idle that is not told of all ranges beforehand), decoding each needed chunk once into a
-//! reused buffer from compressed bytes that are in memory already, and copying the wanted elements
-//! once from one kept buffer to another. A loader overlaps the three but cannot be faster than the
-//! slowest; what it takes beyond that is its own cost.
+//! since a disk that is not told of all ranges beforehand stays half idle), decoding each needed
+//! chunk once into a reused buffer from compressed bytes that are in memory already, and copying
+//! the wanted elements once from one kept buffer to another. A loader overlaps the three but cannot
+//! be faster than the slowest; what it takes beyond that is its own cost.
 
 use super::array::{Context, StoredArray};
 use super::filters::{Pipeline, Scratch};

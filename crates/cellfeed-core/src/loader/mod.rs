@@ -44,7 +44,7 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// `X` as CSR of `f32`, no obs columns, 1 GiB, as many as four fetches ahead.
+    /// `X` as CSR of `f32`, no obs columns, 1 GiB, two fetches ahead.
     fn default() -> Self {
         Self {
             matrix: MatrixKey::X,
@@ -52,7 +52,7 @@ impl Default for LoaderOptions {
             layout: Layout::Csr,
             output: OutputType::F32,
             memory: 1 << 30,
-            read_ahead: 4,
+            read_ahead: 2,
             engine: None,
         }
     }
@@ -94,7 +94,9 @@ impl LoaderOptions {
         self
     }
 
-    /// How many fetches may be in flight at once, memory permitting. At least 1.
+    /// How many fetches may be read or wait beside the one that is gathered, memory permitting. At
+    /// least 1. More help where the consumer or the disk is unsteady; each costs the page faults
+    /// of its buffers once.
     #[must_use]
     pub fn with_read_ahead(mut self, fetches: usize) -> Self {
         self.read_ahead = fetches.max(1);

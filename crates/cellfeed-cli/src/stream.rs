@@ -79,7 +79,7 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = people::parse_bytes)]
     pub(crate) memory: u64,
     /// Fetches that may be read ahead, memory permitting.
-    #[arg(long, value_name = "FETCHES", default_value_t = 2)]
+    #[arg(long, value_name = "FETCHES", default_value_t = 1)]
     pub(crate) read_ahead: usize,
     /// Stop after so many seconds.
     #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]

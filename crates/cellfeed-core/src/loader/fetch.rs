@@ -21,7 +21,16 @@ pub(super) struct Fetch {
     /// Where each row lies, in file order.
     pub(super) refs: Vec<RowRef>,
     obs: Vec<(Arc<str>, ArrayRef)>,
-    _permit: Permit,
+    _permits: Permits,
+}
+
+/// What a fetch holds until its last minibatch is gathered.
+#[derive(Debug)]
+pub(super) struct Permits {
+    /// Bytes of the loader's budget.
+    pub(super) memory: Permit,
+    /// One of the places for fetches in flight.
+    pub(super) _place: Permit,
 }
 
 impl Fetch {
@@ -31,7 +40,7 @@ impl Fetch {
         matrix: &MatrixKey,
         columns: &[String],
         plan: FetchPlan,
-        mut permit: Permit,
+        mut permits: Permits,
     ) -> Result<Self> {
         let x = backend.read_rows(matrix, plan.rows());
         let obs = async {
@@ -56,12 +65,12 @@ impl Fetch {
                 short.len()
             )));
         }
-        permit.shrink_to(u64::try_from(x.n_bytes()).unwrap_or(u64::MAX));
+        permits.memory.shrink_to(u64::try_from(x.n_bytes()).unwrap_or(u64::MAX));
         let refs = row_refs(&x)?;
         let obs = columns.iter().map(|name| Arc::from(name.as_str())).zip(obs).collect();
         let n_vars = backend.schema().matrix(matrix)?.n_vars();
         let rows = plan.rows().iter_rows().collect();
-        Ok(Self { plan, n_vars, x, rows, refs, obs, _permit: permit })
+        Ok(Self { plan, n_vars, x, rows, refs, obs, _permits: permits })
     }
 
     /// Obs values of the cells at `positions`.

@@ -13,11 +13,11 @@ mod queue;
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
 
 use crate::backend::{Backend, ReadCost};
-use crate::io::{Budget, Engine, EngineOptions, Permit};
+use crate::io::{Budget, Engine, EngineOptions};
 use crate::plan::{FetchPlan, Plan};
 use crate::schema::MatrixKey;
 use crate::{Error, ErrorKind, Result};
-use fetch::Fetch;
+use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
 use futures::future::{AbortHandle, Abortable};
 use futures::{SinkExt, Stream, StreamExt};
@@ -44,7 +44,7 @@ pub struct LoaderOptions {
 }
 
 impl Default for LoaderOptions {
-    /// `X` as CSR of `f32`, no obs columns, 1 GiB, two fetches ahead.
+    /// `X` as CSR of `f32`, no obs columns, 1 GiB, one fetch ahead.
     fn default() -> Self {
         Self {
             matrix: MatrixKey::X,
@@ -52,7 +52,7 @@ impl Default for LoaderOptions {
             layout: Layout::Csr,
             output: OutputType::F32,
             memory: 1 << 30,
-            read_ahead: 2,
+            read_ahead: 1,
             engine: None,
         }
     }
@@ -193,8 +193,8 @@ impl Loader {
     /// As [`epoch`](Self::epoch).
     pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
         let inner = Arc::clone(&self.0);
-        // An eighth of the memory for minibatches that wait; a quarter is for the buffers that the
-        // engine keeps between uses; the rest is for fetches.
+        // A sixteenth of the memory for minibatches that wait; a quarter is for the buffers that
+        // the engine keeps between uses; most of the rest is for fetches.
         let queue = Arc::new(Queue::new(inner.queue_bytes()));
         let (abort, registration) = AbortHandle::new_pair();
         let thread = std::thread::Builder::new().name("cellfeed-loader".to_owned()).spawn({
@@ -218,15 +218,15 @@ impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
     async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
         let budget = Budget::new(self.options.memory / 8 * 5);
-        // Fetches that are complete wait here, memory permitting; see `read`.
-        let ready = self.options.read_ahead.saturating_sub(self.reading() + 1);
-        let (fetched, gathered) = mpsc::channel(ready);
-        futures::join!(self.read(epochs, &budget, fetched), self.gather(gathered, queue));
+        // The fetch that is gathered, and those read ahead.
+        let places = Budget::new(as_u64(self.options.read_ahead) + 1);
+        let (fetched, gathered) = mpsc::channel(self.options.read_ahead);
+        futures::join!(self.read(epochs, &budget, &places, fetched), self.gather(gathered, queue));
     }
 
     /// Bytes of minibatches that may wait.
     fn queue_bytes(&self) -> usize {
-        usize::try_from(self.options.memory / 8).unwrap_or(usize::MAX)
+        usize::try_from(self.options.memory / 16).unwrap_or(usize::MAX)
     }
 
     /// How many fetches are read at the same time. More would share the same cores and disk, and
@@ -240,16 +240,17 @@ impl Inner {
         &self,
         epochs: Range<u64>,
         budget: &Budget,
+        places: &Budget,
         mut fetched: mpsc::Sender<Result<Fetch>>,
     ) {
         let n = self.plan.n_fetches();
         let numbers = epochs.flat_map(|epoch| (0..n).map(move |k| (epoch, k)));
         let fetches = futures::stream::iter(numbers)
-            .then(|(epoch, k)| self.admit(epoch, k, budget))
+            .then(|(epoch, k)| self.admit(epoch, k, budget, places))
             .map(|admitted| async {
-                let (plan, permit) = admitted?;
+                let (plan, permits) = admitted?;
                 let options = &self.options;
-                Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permit).await
+                Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permits).await
             })
             .buffered(self.reading());
         let mut fetches = std::pin::pin!(fetches);
@@ -261,14 +262,21 @@ impl Inner {
         }
     }
 
-    /// Plans a fetch and waits until there is memory for it.
-    async fn admit(&self, epoch: u64, k: u64, budget: &Budget) -> Result<(FetchPlan, Permit)> {
+    /// Plans a fetch and waits until there is a place and memory for it.
+    async fn admit(
+        &self,
+        epoch: u64,
+        k: u64,
+        budget: &Budget,
+        places: &Budget,
+    ) -> Result<(FetchPlan, Permits)> {
+        let place = places.acquire(1).await;
         let plan = self.plan.clone();
         let plan = self.engine.compute(move || plan.fetch(epoch, k)).await?;
         let cost = self.backend.cost(&self.options.matrix, plan.rows())?;
         self.check_budget(&cost, budget.total(), plan.rows().n_rows())?;
-        let permit = budget.acquire(cost.bytes_held).await;
-        Ok((plan, permit))
+        let memory = budget.acquire(cost.bytes_held).await;
+        Ok((plan, Permits { memory, _place: place }))
     }
 
     fn check_budget(&self, cost: &ReadCost, budget: u64, n_rows: u64) -> Result<()> {
@@ -332,6 +340,10 @@ impl Inner {
             }
         }
     }
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// A run of one or more epochs: a blocking iterator over minibatches, or by

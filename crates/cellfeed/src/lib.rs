@@ -24,3 +24,8 @@ pub use cellfeed_core::*;
 #[cfg(feature = "hdf5")]
 pub use cellfeed_hdf5 as hdf5;
 pub use open::{OpenOptions, Store, open};
+
+/// The README's Rust code compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,6 +1,7 @@
 //! One hash over a whole sequence of minibatches: equal for any thread count, read-ahead or storage
 //! format, so that two runs, or two formats, can be compared in one line.
 
+use crate::as_u64;
 use crate::loader::{Data, Minibatch, X};
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
@@ -145,8 +146,4 @@ impl Digest {
             }
         }
     }
-}
-
-fn as_u64(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }

@@ -44,3 +44,8 @@ pub use schema::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
 };
 pub use value::{Indices, Value, ValueType, Values, typed};
+
+/// A length as `u64`, which holds it on every machine there is.
+pub(crate) fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

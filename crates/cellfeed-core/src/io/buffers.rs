@@ -4,6 +4,7 @@
 //! as decoding does. So fetch buffers are kept when their last user drops them, and are asked for
 //! in huge pages where the system gives them.
 
+use crate::as_u64;
 use bytes::Bytes;
 use memmap2::MmapMut;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -110,10 +111,6 @@ impl BufferPool {
     pub fn kept_bytes(&self) -> u64 {
         self.0.lock().bytes
     }
-}
-
-fn as_u64(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 impl Pool {

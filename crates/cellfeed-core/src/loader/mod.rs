@@ -16,7 +16,7 @@ use crate::backend::{Backend, ReadCost};
 use crate::io::{Budget, Engine, EngineOptions};
 use crate::plan::{FetchPlan, Plan};
 use crate::schema::MatrixKey;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, as_u64};
 use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
 use futures::future::{AbortHandle, Abortable};
@@ -340,10 +340,6 @@ impl Inner {
             }
         }
     }
-}
-
-fn as_u64(n: usize) -> u64 {
-    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// A run of one or more epochs: a blocking iterator over minibatches, or by

@@ -77,7 +77,7 @@ pub(super) fn storage(context: &Context, path: &str, dataset: &Dataset) -> Array
     let raw: u64 = dataset.shape.iter().product::<u64>().saturating_mul(dataset.element.size());
     let (chunk, n_chunks, bytes) = match &dataset.storage {
         Storage::Chunked { chunk_shape } => {
-            let table = context.container.chunk_table(path).ok();
+            let table = context.chunk_table(path).ok();
             let stored = table.as_ref().map(|t| {
                 let sizes = (0..t.len()).filter_map(|i| t.get(i)).map(|c| u64::from(c.size));
                 (u64::try_from(t.stored()).unwrap_or(0), sizes.sum())
@@ -164,14 +164,17 @@ async fn sparse(
     };
     check_shape([*rows, *columns], n_obs, var)?;
     let parts = Parts::find(context, path)?;
-    let mut schema = parts.describe(context, key, encoding, var)?;
     if encoding == Encoding::Csc {
+        let schema = parts.describe(context, key, encoding, var)?;
         let why = "the matrix is stored by columns (CSC): reading rows would decode the whole file \
                    for each fetch; rewrite it by rows, in Python: adata.X = adata.X.tocsr(); \
                    adata.write_h5ad(NEW)";
         return Ok((MatrixSchema { unreadable: Some(why.to_owned()), ..schema }, None));
     }
-    match parts.open(context, n_obs, var.n_vars).await {
+    // Opened first: what it holds of the chunks then serves to describe it.
+    let opened = parts.open(context, n_obs, var.n_vars).await;
+    let mut schema = parts.describe(context, key, encoding, var)?;
+    match opened {
         Ok(matrix) => {
             schema.nnz = Some(matrix.offsets.nnz());
             Ok((schema, Some(Matrix::Sparse(Box::new(matrix)))))
@@ -282,6 +285,12 @@ async fn dense(
         )));
     };
     check_shape([rows, columns], n_obs, var)?;
+    let opened = async {
+        let matrix = DenseMatrix::open(context, path, found, value_type)?;
+        matrix.probe(context).await?;
+        Ok(matrix)
+    };
+    let opened = opened.await;
     let schema = MatrixSchema {
         key: key.clone(),
         encoding: Encoding::Dense,
@@ -291,12 +300,7 @@ async fn dense(
         arrays: vec![storage(context, path, found)],
         unreadable: None,
     };
-    let opened = async {
-        let matrix = DenseMatrix::open(context, path, found, value_type)?;
-        matrix.probe(context).await?;
-        Ok(matrix)
-    };
-    match opened.await {
+    match opened {
         Ok(matrix) => Ok((schema, Some(Matrix::Dense(matrix)))),
         Err(e) => undecodable(schema, e),
     }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use cellfeed_core::io::{Buffer, ByteSource, Engine};
 use cellfeed_core::{Error, Result};
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What every read of an open file needs.
 #[derive(Debug, Clone)]
@@ -21,9 +22,30 @@ pub(crate) struct Context {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Arc<dyn ByteSource>,
     pub(crate) container: Arc<dyn Container>,
+    /// Chunk tables in use, by path: describing an array and reading it share one.
+    tables: Arc<Mutex<HashMap<String, Weak<ChunkTable>>>>,
 }
 
 impl Context {
+    pub(crate) fn new(
+        engine: Arc<Engine>,
+        source: Arc<dyn ByteSource>,
+        container: Arc<dyn Container>,
+    ) -> Self {
+        Self { engine, source, container, tables: Arc::default() }
+    }
+
+    /// The chunk table of the dataset at `path`, made anew unless somebody has it.
+    pub(crate) fn chunk_table(&self, path: &str) -> Result<Arc<ChunkTable>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = tables.get(path).and_then(Weak::upgrade) {
+            return Ok(table);
+        }
+        let table = Arc::new(self.container.chunk_table(path)?);
+        tables.insert(path.to_owned(), Arc::downgrade(&table));
+        Ok(table)
+    }
+
     /// Says where an error arose.
     pub(crate) fn blame(&self, error: Error, path: &str) -> Error {
         let path = if path.is_empty() { "/" } else { path };
@@ -36,7 +58,7 @@ enum Kind {
     /// One run of bytes, or none if nothing was ever written.
     Contiguous(Option<u64>),
     Chunked {
-        table: ChunkTable,
+        table: Arc<ChunkTable>,
         chunk: u64,
         pipeline: Pipeline,
     },
@@ -104,7 +126,7 @@ impl StoredArray {
                 let library = Kind::Library { window: chunk.clamp(1, (64 << 20) / size.max(1)) };
                 match pipeline {
                     Some(pipeline) => {
-                        let table = context.container.chunk_table(path)?;
+                        let table = context.chunk_table(path)?;
                         if knows_fill(dataset, &table) {
                             Kind::Chunked { table, chunk, pipeline }
                         } else {

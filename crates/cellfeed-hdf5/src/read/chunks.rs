@@ -103,29 +103,30 @@ pub(super) fn slots(ranges: &[Range<u64>], chunk: u64) -> impl Iterator<Item = u
     })
 }
 
+/// Ranges cut at the borders of chunks: the chunk's slot, and the elements within it.
+fn pieces(ranges: &[Range<u64>], chunk: u64) -> impl Iterator<Item = (usize, Range<u64>)> + '_ {
+    ranges.iter().filter(|r| !r.is_empty()).flat_map(move |r| {
+        (r.start / chunk..=(r.end - 1) / chunk).map(move |slot| {
+            let base = slot * chunk;
+            let first = r.start.max(base) - base;
+            // The last chunk may end past the largest number; the range does not.
+            (index(slot), first..(r.end - base).min(chunk))
+        })
+    })
+}
+
 /// What to do chunk by chunk. `raw` is left to [`steps`].
 pub(super) fn tasks(ranges: &[Range<u64>], table: &ChunkTable, chunk: u64) -> Vec<Task> {
     let mut tasks: Vec<Task> = Vec::new();
     let mut current = None;
-    for range in ranges {
-        let mut at = range.start;
-        while at < range.end {
-            let slot = at / chunk;
-            let base = slot * chunk;
-            let end = (base + chunk).min(range.end);
-            let part = index(at - base)..index(end - base);
-            match tasks.last_mut() {
-                Some(task) if current == Some(slot) => task.parts.push(part),
-                _ => {
-                    tasks.push(Task {
-                        stored: table.get(index(slot)),
-                        raw: 0..0,
-                        parts: vec![part],
-                    });
-                    current = Some(slot);
-                }
+    for (slot, part) in pieces(ranges, chunk) {
+        let part = index(part.start)..index(part.end);
+        match tasks.last_mut() {
+            Some(task) if current == Some(slot) => task.parts.push(part),
+            _ => {
+                tasks.push(Task { stored: table.get(slot), raw: 0..0, parts: vec![part] });
+                current = Some(slot);
             }
-            at = end;
         }
     }
     tasks
@@ -159,21 +160,14 @@ pub(super) fn plain_ranges(
     ranges: &[Range<u64>],
 ) -> Vec<Range<u64>> {
     let mut out: Vec<Range<u64>> = Vec::with_capacity(ranges.len() * 2);
-    for range in ranges {
-        let mut at = range.start;
-        while at < range.end {
-            let slot = at / chunk;
-            let base = slot * chunk;
-            let end = (base + chunk).min(range.end);
-            // All chunks are stored: the caller has checked.
-            let offset = table.get(index(slot)).map_or(u64::MAX, |c| c.offset);
-            let start = offset.saturating_add((at - base) * size);
-            let stop = offset.saturating_add((end - base) * size);
-            match out.last_mut() {
-                Some(last) if last.end == start => last.end = stop,
-                _ => out.push(start..stop),
-            }
-            at = end;
+    for (slot, part) in pieces(ranges, chunk) {
+        // All chunks are stored: the caller has checked.
+        let offset = table.get(slot).map_or(u64::MAX, |c| c.offset);
+        let start = offset.saturating_add(part.start * size);
+        let stop = offset.saturating_add(part.end * size);
+        match out.last_mut() {
+            Some(last) if last.end == start => last.end = stop,
+            _ => out.push(start..stop),
         }
     }
     out

@@ -23,7 +23,7 @@ const PROBED_ROWS: u64 = 16;
 #[derive(Debug)]
 enum Kind {
     Contiguous(Option<u64>),
-    Chunked { table: ChunkTable, chunk: [u64; 2], pipeline: Pipeline },
+    Chunked { table: Arc<ChunkTable>, chunk: [u64; 2], pipeline: Pipeline },
     Library,
 }
 
@@ -117,7 +117,7 @@ impl DenseMatrix {
                 });
                 match pipeline {
                     Some(pipeline) => {
-                        let table = context.container.chunk_table(path)?;
+                        let table = context.chunk_table(path)?;
                         if knows_fill(dataset, &table) {
                             Kind::Chunked { table, chunk: [r, c], pipeline }
                         } else {

@@ -17,6 +17,7 @@ use std::fs::File;
 use std::hint::black_box;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
@@ -46,7 +47,7 @@ pub struct Roofline {
 /// How an array's elements lie in the file.
 enum Stored {
     Plain(Option<u64>),
-    Chunked { table: ChunkTable, chunk: u64, pipeline: Pipeline },
+    Chunked { table: Arc<ChunkTable>, chunk: u64, pipeline: Pipeline },
 }
 
 /// A chunk to decode, and where its bytes lie among those of the fetch.
@@ -89,7 +90,7 @@ impl Part {
                 let pipeline =
                     Pipeline::try_new(&dataset.filters, index(size), index(chunk * size));
                 Stored::Chunked {
-                    table: context.container.chunk_table(path)?,
+                    table: context.chunk_table(path)?,
                     chunk,
                     pipeline: pipeline.ok_or_else(refuse)?,
                 }

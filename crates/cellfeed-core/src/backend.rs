@@ -2,8 +2,10 @@
 
 use crate::Result;
 use crate::csr::CsrRows;
+use crate::element::Extras;
 use crate::rows::RowRanges;
 use crate::schema::{MatrixKey, Schema};
+use crate::table::Table;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use std::fmt;
@@ -35,7 +37,7 @@ pub struct ReadCost {
     pub exact: bool,
 }
 
-/// A storage backend. Four methods read, one says what reading costs.
+/// A storage backend. Three methods read, one says what reading costs, the others what there is.
 ///
 /// Sampling, ordering, repeats and shuffling are not a backend's work: it answers for ascending
 /// rows, and the loader gathers from the answer.
@@ -85,6 +87,40 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// As `read_rows`, for columns.
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>>;
+
+    /// The genes of a matrix, with their names and every column that can be read. The genes of `X`
+    /// are there also where `X` is not.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing matrix other than `X`; `Corrupt` or `Io` if the bytes are.
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table>;
+
+    /// What conversion asks for beyond that, if the backend offers it.
+    fn archive(&self) -> Option<&dyn Archive>;
+}
+
+/// What conversion reads of a store besides its rows. Training never does.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Everything of the store but matrices, obs and var. Elements that take more than `limit` bytes
+    /// together are left out, the largest first, and listed with the reason.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` if the bytes are.
+    async fn read_extras(&self, limit: u64) -> Result<Extras>;
+
+    /// What reading genes of a matrix by [`read_columns`](Self::read_columns) will cost.
+    ///
+    /// # Errors
+    /// As `read_columns`.
+    fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost>;
+
+    /// Genes of a matrix that is stored by columns ([`Encoding::Csc`](crate::Encoding::Csc)), as CSR
+    /// of the transposed matrix: a "row" of the answer is a gene, its indices are cells.
+    ///
+    /// # Errors
+    /// `Unsupported` if the matrix is not stored by columns; else as [`Backend::read_rows`].
+    async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows>;
 }
 
 /// Conveniences for every [`Backend`].

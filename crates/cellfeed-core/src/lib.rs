@@ -15,6 +15,7 @@ mod backend;
 mod csr;
 mod digest;
 mod diversity;
+mod element;
 mod error;
 pub mod io;
 mod loader;
@@ -24,12 +25,15 @@ mod offsets;
 mod plan;
 mod rows;
 mod schema;
+mod table;
 mod value;
+mod write;
 
-pub use backend::{Backend, BackendExt, Hints, ReadCost};
+pub use backend::{Archive, Backend, BackendExt, Hints, ReadCost};
 pub use csr::{CsrRows, CsrSegment, first_bad_row};
 pub use digest::Digest;
 pub use diversity::{entropy_bits, label_entropy};
+pub use element::{ArrayValues, Attribute, Element, Extras, Node};
 pub use error::{Error, ErrorKind, Result};
 pub use loader::{
     Data, Layout, Loader, LoaderOptions, Minibatch, MinibatchParts, MinibatchStream, Minibatches,
@@ -43,7 +47,9 @@ pub use rows::RowRanges;
 pub use schema::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
 };
+pub use table::Table;
 pub use value::{Indices, Value, ValueType, Values, typed};
+pub use write::{CellBatch, NewMatrix, NewStore, StoreWriter, WriteOptions, Written};
 
 /// A length as `u64`, which holds it on every machine there is.
 pub(crate) fn as_u64(n: usize) -> u64 {

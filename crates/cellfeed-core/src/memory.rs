@@ -1,13 +1,14 @@
 //! A store held in memory: the oracle against which every other backend is tested, and a way to feed
 //! data that is already in memory through the same sampler and loader.
 
-use crate::backend::{Backend, Hints, ReadCost};
+use crate::backend::{Archive, Backend, Hints, ReadCost};
 use crate::csr::{CsrRows, CsrSegment};
 use crate::obs::take_rows;
 use crate::rows::RowRanges;
 use crate::schema::{
     ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
 };
+use crate::table::Table;
 use crate::value::{Indices, Value, Values};
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef};
@@ -162,6 +163,18 @@ impl Backend for MemoryBackend {
                 take_rows(array, rows)
             })
             .collect()
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        let var = match matrix {
+            MatrixKey::X => &self.schema.var,
+            _ => &self.matrix(matrix)?.var,
+        };
+        Table::of_names(var.n_vars, &var.names)
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        None
     }
 }
 

@@ -107,10 +107,15 @@ pub trait Value:
     fn to_f32(self) -> f32;
     /// The value as `i64`, if it is one.
     fn as_integer(self) -> Option<i64>;
+    /// A whole number in this type, if it can be had exactly.
+    fn from_integer(value: i64) -> Option<Self>;
+    /// A fraction, an infinity or a NaN in this type, rounded to nearest; `None` for integer types and
+    /// for what would become infinite.
+    fn from_fraction(value: f64) -> Option<Self>;
 }
 
 macro_rules! values {
-    ($($variant:ident $ty:ty, $to_f64:expr, $to_f32:expr, $as_integer:expr;)*) => {
+    ($($variant:ident $ty:ty, $to_f64:expr, $to_f32:expr, $as_integer:expr, $from_integer:expr, $from_fraction:expr;)*) => {
         /// Matrix values in a shared, typed buffer: a view of a map, of a decoded chunk, or of a
         /// buffer of their own. Cloning and slicing copy nothing.
         #[derive(Debug, Clone)]
@@ -190,6 +195,16 @@ macro_rules! values {
                 fn to_f32(self) -> f32 { let to: fn($ty) -> f32 = $to_f32; to(self) }
                 #[inline]
                 fn as_integer(self) -> Option<i64> { let to: fn($ty) -> Option<i64> = $as_integer; to(self) }
+                #[inline]
+                fn from_integer(value: i64) -> Option<Self> {
+                    let from: fn(i64) -> Option<$ty> = $from_integer;
+                    from(value)
+                }
+                #[inline]
+                fn from_fraction(value: f64) -> Option<Self> {
+                    let from: fn(f64) -> Option<$ty> = $from_fraction;
+                    from(value)
+                }
             }
             impl From<Vec<$ty>> for Values {
                 fn from(values: Vec<$ty>) -> Self { Self::$variant(values.into()) }
@@ -207,22 +222,63 @@ macro_rules! values {
 }
 
 values! {
-    U8 u8, f64::from, f32::from, |v| Some(v.into());
-    U16 u16, f64::from, f32::from, |v| Some(v.into());
-    U32 u32, f64::from, |v| v as f32, |v| Some(v.into());
-    U64 u64, |v| v as f64, |v| v as f32, |v| i64::try_from(v).ok();
-    I8 i8, f64::from, f32::from, |v| Some(v.into());
-    I16 i16, f64::from, f32::from, |v| Some(v.into());
-    I32 i32, f64::from, |v| v as f32, |v| Some(v.into());
-    I64 i64, |v| v as f64, |v| v as f32, Some;
-    F16 f16, f16::to_f64, f16::to_f32, |v| whole(v.to_f64());
-    F32 f32, f64::from, |v| v, |v| whole(v.into());
-    F64 f64, |v| v, narrow, whole;
+    U8 u8, f64::from, f32::from, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    U16 u16, f64::from, f32::from, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    U32 u32, f64::from, |v| v as f32, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    U64 u64, |v| v as f64, |v| v as f32, |v| i64::try_from(v).ok(), |v| v.try_into().ok(), |_| None;
+    I8 i8, f64::from, f32::from, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    I16 i16, f64::from, f32::from, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    I32 i32, f64::from, |v| v as f32, |v| Some(v.into()), |v| v.try_into().ok(), |_| None;
+    I64 i64, |v| v as f64, |v| v as f32, Some, Some, |_| None;
+    F16 f16, f16::to_f64, f16::to_f32, |v| whole(v.to_f64()),
+        |v| returns(v, f16::from_f64(v as f64), f16::to_f64), |v| finite(v, f16::from_f64(v), f16::to_f64);
+    F32 f32, f64::from, |v| v, |v| whole(v.into()),
+        |v| returns(v, v as f32, f64::from), |v| finite(v, narrow(v), f64::from);
+    F64 f64, |v| v, narrow, whole, |v| returns(v, v as f64, |v| v), Some;
 }
 
 #[allow(clippy::cast_possible_truncation)] // rounding to nearest is what is wanted
 fn narrow(v: f64) -> f32 {
     v as f32
+}
+
+/// The float made of a whole number, if it is still that number.
+fn returns<T: Copy>(whole_number: i64, float: T, to_f64: fn(T) -> f64) -> Option<T> {
+    (whole(to_f64(float)) == Some(whole_number)).then_some(float)
+}
+
+/// The float made of another, unless it became infinite.
+fn finite<T: Copy>(value: f64, float: T, to_f64: fn(T) -> f64) -> Option<T> {
+    (!value.is_finite() || to_f64(float).is_finite()).then_some(float)
+}
+
+fn cast_to<S: Value>(values: &[S], to: ValueType) -> Result<Values> {
+    fn all<S: Value, T: Value>(values: &[S]) -> Result<Values> {
+        let mut out = Vec::<T>::with_capacity(values.len());
+        for &value in values {
+            let Some(value) = exact::<S, T>(value) else {
+                return Err(Error::invalid_input(format!(
+                    "{} cannot hold the value {value}",
+                    T::TYPE
+                )));
+            };
+            out.push(value);
+        }
+        Ok(T::wrap(out.into()))
+    }
+    match to {
+        ValueType::U8 => all::<S, u8>(values),
+        ValueType::U16 => all::<S, u16>(values),
+        ValueType::U32 => all::<S, u32>(values),
+        ValueType::U64 => all::<S, u64>(values),
+        ValueType::I8 => all::<S, i8>(values),
+        ValueType::I16 => all::<S, i16>(values),
+        ValueType::I32 => all::<S, i32>(values),
+        ValueType::I64 => all::<S, i64>(values),
+        ValueType::F16 => all::<S, f16>(values),
+        ValueType::F32 => all::<S, f32>(values),
+        ValueType::F64 => all::<S, f64>(values),
+    }
 }
 
 /// A float as an integer, if it is one.
@@ -232,7 +288,32 @@ fn whole(v: f64) -> Option<i64> {
     (v.trunc() == v && (-LIMIT..LIMIT).contains(&v)).then_some(v as i64)
 }
 
+/// The value in another type if that type has it: whole numbers exactly; fractions may be rounded, but
+/// not to infinity.
+fn exact<S: Value, T: Value>(value: S) -> Option<T> {
+    if let Some(whole) = value.as_integer() {
+        return T::from_integer(whole);
+    }
+    // Not a whole number within 64 bits: a u64 past i64, a fraction, an infinity, or not a number.
+    if S::TYPE == ValueType::U64 {
+        return None;
+    }
+    T::from_fraction(value.to_f64())
+}
+
 impl Values {
+    /// The same values in another type; shared where the type is the same.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) naming the first value that the
+    /// type cannot hold: whole numbers must be had exactly, fractions may be rounded.
+    pub fn cast(&self, to: ValueType) -> Result<Self> {
+        if self.value_type() == to {
+            return Ok(self.clone());
+        }
+        with_values!(self, b => cast_to(b, to))
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -323,6 +404,25 @@ pub fn typed<T: ArrowNativeType + bytemuck::Pod>(bytes: bytes::Bytes) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::Values as Stored;
+
+    #[test]
+    fn casts_keep_whole_numbers_and_round_fractions() {
+        let cast = |v: Stored, to| v.cast(to);
+        let small = cast(vec![0f32, 1.0, 255.0, -0.0].into(), ValueType::U8).unwrap();
+        assert!(matches!(&small, Stored::U8(b) if b[..] == [0, 1, 255, 0]));
+        assert!(cast(vec![256f32].into(), ValueType::U8).is_err());
+        assert!(cast(vec![0.5f32].into(), ValueType::I64).is_err());
+        assert!(cast(vec![16_777_217i32].into(), ValueType::F32).is_err());
+        assert!(cast(vec![u64::MAX].into(), ValueType::F64).is_err());
+        assert!(cast(vec![i64::MAX].into(), ValueType::F64).is_err());
+        assert!(cast(vec![2048u16].into(), ValueType::F16).is_ok());
+        assert!(cast(vec![1e300f64].into(), ValueType::F32).is_err());
+        let odd = cast(vec![0.1f64, f64::NAN, f64::INFINITY].into(), ValueType::F32).unwrap();
+        assert!(matches!(&odd, Stored::F32(b) if b[0] == 0.1 && b[1].is_nan() && b[2] > 1e38));
+        let error = cast(vec![-3i8].into(), ValueType::U16).unwrap_err().to_string();
+        assert_eq!(error, "u16 cannot hold the value -3");
+    }
     use super::*;
     use bytes::Bytes;
 

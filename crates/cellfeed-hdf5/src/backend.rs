@@ -8,7 +8,7 @@ use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::io::{ByteSource, Engine, LocalFile};
 use cellfeed_core::{
-    Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema,
+    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
 };
 use std::io;
 use std::path::Path;
@@ -152,5 +152,17 @@ impl Backend for Hdf5Backend {
             arrays.push(column.read(&self.context, rows).await?);
         }
         Ok(arrays)
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        let var = match matrix {
+            MatrixKey::X => &self.schema.var,
+            _ => &self.schema.matrix(matrix)?.var,
+        };
+        Table::of_names(var.n_vars, &var.names)
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        None
     }
 }

@@ -6,7 +6,7 @@ use crate::oracle::Oracle;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::{
-    Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema,
+    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -222,5 +222,13 @@ impl Backend for Copied {
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.inner.read_obs(columns, rows).await
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        self.inner.read_var(matrix).await
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        self.inner.archive()
     }
 }

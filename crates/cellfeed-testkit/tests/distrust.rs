@@ -11,8 +11,8 @@ use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::io::Engine;
 use cellfeed_core::{
-    Backend, CsrRows, CsrSegment, Error, ErrorKind, Hints, MatrixKey, MemoryBackend, MemoryMatrix,
-    ReadCost, Result, RowRanges, Schema, VarSchema,
+    Archive, Backend, CsrRows, CsrSegment, Error, ErrorKind, Hints, MatrixKey, MemoryBackend,
+    MemoryMatrix, ReadCost, Result, RowRanges, Schema, Table, VarSchema,
 };
 use cellfeed_testkit::{Law, Limits, Oracle, PeakAlloc, Subject, conformance, fixtures, suite};
 use std::path::{Path, PathBuf};
@@ -136,6 +136,14 @@ impl Backend for Toy {
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.inner.read_obs(columns, rows).await
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        self.inner.read_var(matrix).await
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        self.inner.archive()
     }
 }
 

@@ -71,6 +71,12 @@ impl LocalFile {
         Self { inner, engine }
     }
 
+    /// When the file was changed last, as seen when it was opened.
+    #[must_use]
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.inner.modified
+    }
+
     /// Reads metadata: fills `buf` from `offset`, on the calling thread.
     ///
     /// # Errors

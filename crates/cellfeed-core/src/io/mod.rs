@@ -5,13 +5,17 @@
 mod budget;
 mod buffers;
 mod engine;
+mod files;
 mod local;
 mod source;
+mod staging;
 mod stats;
 
 pub use budget::{Budget, Permit};
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{Engine, EngineOptions};
+pub use files::FileSet;
 pub use local::LocalFile;
 pub use source::{ByteSource, CoalesceOptions};
+pub use staging::Staging;
 pub use stats::{ReadStats, StatsSnapshot};

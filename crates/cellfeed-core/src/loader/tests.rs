@@ -6,6 +6,7 @@ use crate::memory::{MemoryBackend, MemoryMatrix};
 use crate::obs::categorical_array;
 use crate::plan::{PlanOptions, Strategy};
 use crate::schema::{ColumnSchema, VarSchema};
+use crate::{Archive, Table};
 use crate::{
     Backend, CsrRows, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result, RowRanges, Schema,
 };
@@ -176,6 +177,12 @@ impl Backend for Odd {
     }
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.inner.read_obs(columns, rows).await
+    }
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        self.inner.read_var(matrix).await
+    }
+    fn archive(&self) -> Option<&dyn Archive> {
+        self.inner.archive()
     }
 }
 

@@ -4,8 +4,8 @@ use super::Fault;
 use arrow_array::{Array, ArrayRef};
 use async_trait::async_trait;
 use cellfeed_core::{
-    Backend, BackendExt, CsrRows, CsrSegment, Error, Hints, Indices, MatrixKey, MemoryBackend,
-    ReadCost, Result, RowRanges, Schema, ValueType, Values,
+    Archive, Backend, BackendExt, CsrRows, CsrSegment, Error, Hints, Indices, MatrixKey,
+    MemoryBackend, ReadCost, Result, RowRanges, Schema, Table, ValueType, Values,
 };
 use futures::future::pending;
 use std::io::Read;
@@ -152,6 +152,14 @@ impl Backend for Faulty {
             }
             _ => self.inner.read_obs(columns, rows).await,
         }
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        self.inner.read_var(matrix).await
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        self.inner.archive()
     }
 }
 

@@ -1,0 +1,255 @@
+//! Files and folders under construction: a temporary name until they are complete, then the real one.
+
+use crate::{Error, Result};
+use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The ending of temporary names.
+const SUFFIX: &str = ".partial";
+
+/// A file or folder that is written under a hidden name next to its own, `.NAME.PID-N.partial`, and
+/// gets its own when it is complete. Dropped before [`publish`](Self::publish), it is removed. What a
+/// killed process left behind is removed when the same destination is written again.
+#[derive(Debug)]
+pub struct Staging {
+    temporary: PathBuf,
+    destination: PathBuf,
+    overwrite: bool,
+    published: bool,
+    /// Locked as long as we live: how others know that the temporary is not a leftover.
+    lock: File,
+}
+
+impl Staging {
+    /// Makes an empty file.
+    ///
+    /// # Errors
+    /// Of kind `InvalidInput` if the destination exists and is not to be replaced; `NotFound` or
+    /// `Io` if the file cannot be made.
+    pub fn file(path: &Path, overwrite: bool) -> Result<Self> {
+        let make = |temporary: &Path| {
+            File::options().read(true).write(true).create_new(true).open(temporary)
+        };
+        Self::begin(path, overwrite, make)
+    }
+
+    /// Makes an empty folder.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub fn folder(path: &Path, overwrite: bool) -> Result<Self> {
+        let make = |temporary: &Path| {
+            std::fs::create_dir(temporary)?;
+            File::open(temporary)
+        };
+        Self::begin(path, overwrite, make)
+    }
+
+    fn begin(
+        path: &Path,
+        overwrite: bool,
+        make: impl Fn(&Path) -> std::io::Result<File>,
+    ) -> Result<Self> {
+        refuse_existing(path, overwrite)?;
+        let name = path.file_name().ok_or_else(|| {
+            Error::invalid_input("the path names no file").with("file", path.display())
+        })?;
+        remove_leftovers(path, name);
+        for attempt in 0u32.. {
+            let mut hidden = prefix(name);
+            hidden.push(format!("{}-{attempt}{SUFFIX}", std::process::id()));
+            let temporary = path.with_file_name(hidden);
+            match make(&temporary) {
+                Ok(lock) => {
+                    // Advice to others: where locks are not had, a leftover stays a leftover.
+                    let _ = flock(&lock, FlockOperation::NonBlockingLockExclusive);
+                    let destination = path.to_path_buf();
+                    return Ok(Self { temporary, destination, overwrite, published: false, lock });
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(e) => {
+                    return Err(Error::io("cannot create", e).with("file", temporary.display()));
+                }
+            }
+        }
+        Err(Error::internal("no temporary name is free").with("file", path.display()))
+    }
+
+    /// Where to write: the temporary file or folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// The file made by [`file`](Self::file), or the folder's handle.
+    #[must_use]
+    pub fn handle(&self) -> &File {
+        &self.lock
+    }
+
+    /// Brings everything to the disk, gives it its name, and brings the name to the disk.
+    ///
+    /// # Errors
+    /// Of kind `Io` if the disk fails, `InvalidInput` if the destination has come to exist and is
+    /// not to be replaced. The temporary is removed then.
+    pub fn publish(mut self) -> Result<()> {
+        let io = |what: &str, path: &Path, e| Error::io(what, e).with("file", path.display());
+        sync_all(&self.temporary).map_err(|e| io("cannot sync", &self.temporary, e))?;
+        refuse_existing(&self.destination, self.overwrite)?;
+        let renamed = if self.destination.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+            replace_folder(&self.temporary, &self.destination)
+        } else {
+            std::fs::rename(&self.temporary, &self.destination)
+        };
+        renamed.map_err(|e| io("cannot rename into place", &self.destination, e))?;
+        self.published = true;
+        let folder = self.destination.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        File::open(folder)
+            .and_then(|f| f.sync_all())
+            .map_err(|e| io("cannot sync the folder", folder, e))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.published {
+            // Nobody is left to tell; the name says that it is incomplete.
+            remove(&self.temporary);
+        }
+    }
+}
+
+fn prefix(name: &OsStr) -> OsString {
+    let mut prefix = OsString::from(".");
+    prefix.push(name);
+    prefix.push(".");
+    prefix
+}
+
+fn refuse_existing(path: &Path, overwrite: bool) -> Result<()> {
+    if !overwrite && path.symlink_metadata().is_ok() {
+        return Err(Error::invalid_input(
+            "the destination exists already and is not to be replaced",
+        )
+        .with("file", path.display()));
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) {
+    let _ = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        _ => std::fs::remove_file(path),
+    };
+}
+
+/// Removes what a killed process left of the same destination: temporaries that nobody has locked.
+fn remove_leftovers(path: &Path, name: &OsStr) {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = prefix(name);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let found = entry.file_name();
+        let found = found.as_encoded_bytes();
+        let Some(rest) = found.strip_prefix(prefix.as_encoded_bytes()) else { continue };
+        let Some(middle) = rest.strip_suffix(SUFFIX.as_bytes()) else { continue };
+        // Just what `begin` makes: digits, a dash, digits.
+        let ours = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+        let mut parts = middle.splitn(2, |&b| b == b'-');
+        if !(parts.next().is_some_and(ours) && parts.next().is_some_and(ours)) {
+            continue;
+        }
+        let stale = File::open(entry.path())
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+        if stale {
+            remove(&entry.path());
+        }
+    }
+}
+
+/// Puts a folder in the place of another, at once where the system can exchange names.
+fn replace_folder(new: &Path, old: &Path) -> std::io::Result<()> {
+    let cwd = rustix::fs::CWD;
+    #[cfg(target_os = "linux")]
+    if renameat_with(cwd, new, cwd, old, RenameFlags::EXCHANGE).is_ok() {
+        remove(new);
+        return Ok(());
+    }
+    let mut aside = new.as_os_str().to_owned();
+    aside.push(".replaced");
+    let aside = PathBuf::from(aside);
+    std::fs::rename(old, &aside)?;
+    std::fs::rename(new, old).inspect_err(|_| {
+        let _ = std::fs::rename(&aside, old);
+    })?;
+    remove(&aside);
+    Ok(())
+}
+
+/// Syncs a file, or a folder with all that is below it.
+fn sync_all(path: &Path) -> std::io::Result<()> {
+    if path.symlink_metadata()?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            sync_all(&entry?.path())?;
+        }
+    }
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn nothing_has_its_name_until_it_is_complete() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.store");
+        let staging = Staging::folder(&path, false).unwrap();
+        std::fs::write(staging.path().join("x"), b"1").unwrap();
+        assert!(!path.exists());
+        drop(staging);
+        assert!(names(root.path()).is_empty());
+        let staging = Staging::folder(&path, false).unwrap();
+        std::fs::write(staging.path().join("x"), b"2").unwrap();
+        staging.publish().unwrap();
+        assert_eq!(names(root.path()), ["a.store"]);
+        assert!(Staging::folder(&path, false).is_err());
+        // Replacing: the old one stays until the new one is complete.
+        let staging = Staging::folder(&path, true).unwrap();
+        std::fs::write(staging.path().join("y"), b"3").unwrap();
+        assert_eq!(names(&path), ["x"]);
+        staging.publish().unwrap();
+        assert_eq!(
+            (names(&path), names(root.path())),
+            (vec!["y".to_owned()], vec!["a.store".to_owned()])
+        );
+    }
+
+    #[test]
+    fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.h5");
+        for name in [".a.h5.123-0.partial", ".a.h5.notes.partial", ".b.h5.123-0.partial"] {
+            std::fs::write(root.path().join(name), b"").unwrap();
+        }
+        let first = Staging::file(&path, false).unwrap();
+        let second = Staging::file(&path, false).unwrap();
+        assert_eq!(names(root.path()).len(), 4);
+        assert!(!names(root.path()).contains(&".a.h5.123-0.partial".to_owned()));
+        first.publish().unwrap();
+        // Somebody was faster.
+        assert!(second.publish().is_err());
+        assert_eq!(names(root.path()), [".a.h5.notes.partial", ".b.h5.123-0.partial", "a.h5"]);
+    }
+}

@@ -1,0 +1,2 @@
+//! Parquet stores, one row a cell, as a Cellfeed backend.
+#![forbid(unsafe_code)]

@@ -25,6 +25,7 @@ mod offsets;
 mod plan;
 mod rows;
 mod schema;
+mod span;
 mod table;
 mod value;
 mod write;
@@ -40,13 +41,14 @@ pub use loader::{
     OutputType, X,
 };
 pub use memory::{MemoryBackend, MemoryMatrix};
-pub use obs::{categorical_array, take, take_rows};
+pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
 pub use rows::RowRanges;
 pub use schema::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,
 };
+pub use span::ValueSpan;
 pub use table::Table;
 pub use value::{Indices, Value, ValueType, Values, typed};
 pub use write::{CellBatch, NewMatrix, NewStore, StoreWriter, WriteOptions, Written};

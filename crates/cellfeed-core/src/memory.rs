@@ -3,6 +3,7 @@
 
 use crate::backend::{Archive, Backend, Hints, ReadCost};
 use crate::csr::{CsrRows, CsrSegment};
+use crate::element::Extras;
 use crate::obs::take_rows;
 use crate::rows::RowRanges;
 use crate::schema::{
@@ -63,6 +64,10 @@ pub struct MemoryBackend {
     schema: Arc<Schema>,
     matrices: Vec<(MatrixKey, MemoryMatrix)>,
     obs: Vec<(String, ArrayRef)>,
+    /// Genes of `X` and the layers, and of `raw/X`, where they were given.
+    var: Option<Table>,
+    raw_var: Option<Table>,
+    extras: Extras,
 }
 
 impl MemoryBackend {
@@ -113,7 +118,65 @@ impl MemoryBackend {
             var,
         };
         let obs = obs.into_iter().map(|(column, array)| (column.name, array)).collect();
-        Ok(Self { schema: Arc::new(schema), matrices, obs })
+        let schema = Arc::new(schema);
+        Ok(Self { schema, matrices, obs, var: None, raw_var: None, extras: Extras::default() })
+    }
+
+    /// Gives a matrix's genes their names and columns: those of `X` and all layers, which share
+    /// them, or those of `raw/X`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there are more or fewer than
+    /// the matrices have.
+    pub fn with_var(mut self, matrix: &MatrixKey, table: Table) -> Result<Self> {
+        let raw = *matrix == MatrixKey::Raw;
+        let names = table.index().map(|(_, names)| names.iter().flatten().map(str::to_owned));
+        let var = Arc::new(VarSchema {
+            n_vars: table.n_rows(),
+            names: names.map(Iterator::collect).unwrap_or_default(),
+            columns: table.columns().iter().map(|(column, _)| column.clone()).collect(),
+        });
+        let schema = Arc::make_mut(&mut self.schema);
+        let matrices = self.matrices.iter_mut().zip(&mut schema.matrices);
+        for ((key, matrix), described) in
+            matrices.filter(|((k, _), _)| (*k == MatrixKey::Raw) == raw)
+        {
+            if matrix.var.n_vars != var.n_vars {
+                return Err(Error::invalid_input(format!(
+                    "{key} has {} genes, but the table has {}",
+                    matrix.var.n_vars, var.n_vars
+                )));
+            }
+            matrix.var = Arc::clone(&var);
+            described.var = Arc::clone(&var);
+        }
+        if raw {
+            self.raw_var = Some(table);
+        } else {
+            schema.var = var;
+            self.var = Some(table);
+        }
+        Ok(self)
+    }
+
+    /// Gives the cells names, which are text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there are more or fewer than
+    /// cells.
+    pub fn with_obs_names(mut self, name: &str, names: ArrayRef) -> Result<Self> {
+        let index = Some((name.to_owned(), Arc::clone(&names)));
+        Table::try_new(self.schema.n_obs, index, Vec::new())?;
+        Arc::make_mut(&mut self.schema).obs_index = Some(name.to_owned());
+        self.obs.push((name.to_owned(), names));
+        Ok(self)
+    }
+
+    /// Adds what a store holds beside matrices, obs and var.
+    #[must_use]
+    pub fn with_extras(mut self, extras: Extras) -> Self {
+        self.extras = extras;
+        self
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&MemoryMatrix> {
@@ -156,7 +219,7 @@ impl Backend for MemoryBackend {
         columns
             .iter()
             .map(|name| {
-                self.schema.obs_column(name)?;
+                self.schema.check_obs(name)?;
                 let found = self.obs.iter().find(|(n, _)| n == name);
                 let (_, array) =
                     found.ok_or_else(|| Error::internal(format!("column {name} has no values")))?;
@@ -166,16 +229,39 @@ impl Backend for MemoryBackend {
     }
 
     async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
-        let var = match matrix {
-            MatrixKey::X => &self.schema.var,
-            _ => &self.matrix(matrix)?.var,
+        let (var, table) = match matrix {
+            MatrixKey::X => (&self.schema.var, &self.var),
+            MatrixKey::Layer(_) => (&self.matrix(matrix)?.var, &self.var),
+            MatrixKey::Raw => (&self.matrix(matrix)?.var, &self.raw_var),
         };
-        Table::of_names(var.n_vars, &var.names)
+        table.clone().map_or_else(|| Table::of_names(var.n_vars, &var.names), Ok)
     }
 
     fn archive(&self) -> Option<&dyn Archive> {
-        None
+        Some(self)
     }
+}
+
+#[async_trait]
+impl Archive for MemoryBackend {
+    /// All of them: they are in memory already, so that no limit would save any.
+    async fn read_extras(&self, _limit: u64) -> Result<Extras> {
+        Ok(self.extras.clone())
+    }
+
+    fn column_cost(&self, matrix: &MatrixKey, _genes: &RowRanges) -> Result<ReadCost> {
+        self.matrix(matrix)?;
+        Err(by_rows(matrix))
+    }
+
+    async fn read_columns(&self, matrix: &MatrixKey, _genes: &RowRanges) -> Result<CsrRows> {
+        self.matrix(matrix)?;
+        Err(by_rows(matrix))
+    }
+}
+
+fn by_rows(matrix: &MatrixKey) -> Error {
+    Error::unsupported(format!("{matrix} is stored by rows; read it by rows"))
 }
 
 impl ColumnSchema {
@@ -223,5 +309,28 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.to_string().contains("type"), "{error}");
         assert!(categorical_array([Some(2)], &categories).is_err());
+    }
+
+    #[test]
+    fn genes_and_cells_can_have_names() {
+        let var = VarSchema { n_vars: 2, ..VarSchema::default() };
+        let matrix = || MemoryMatrix::try_new(vec![0, 1], vec![1], vec![1u8], var.clone()).unwrap();
+        let layer = MatrixKey::Layer("a".to_owned());
+        let matrices = [MatrixKey::X, layer.clone(), MatrixKey::Raw].map(|key| (key, matrix()));
+        let store = || MemoryBackend::try_new(1, matrices.to_vec(), vec![]).unwrap();
+        let names = |names: [&str; 2]| Table::of_names(2, &names.map(str::to_owned)).unwrap();
+        let named = store().with_var(&MatrixKey::X, names(["x", "y"])).unwrap();
+        let named = named.with_var(&MatrixKey::Raw, names(["r", "s"])).unwrap();
+        for (key, first) in [(MatrixKey::X, "x"), (layer, "x"), (MatrixKey::Raw, "r")] {
+            let table = block_on(named.read_var(&key)).unwrap();
+            assert_eq!(table.index().unwrap().1.value(0), first);
+            assert_eq!(named.schema().matrix(&key).unwrap().var.names[0], first);
+        }
+        let three = Table::of_names(3, &["a", "b", "c"].map(str::to_owned)).unwrap();
+        assert!(store().with_var(&MatrixKey::Raw, three).is_err());
+        let cell: ArrayRef = Arc::new(arrow_array::StringArray::from(vec!["c"]));
+        let named = store().with_obs_names("barcode", Arc::clone(&cell)).unwrap();
+        assert_eq!(&block_on(named.read_obs_column("barcode")).unwrap(), &cell);
+        assert!(store().with_obs_names("barcode", cell.slice(0, 0)).is_err());
     }
 }

@@ -87,6 +87,55 @@ pub fn take_rows(array: &dyn Array, rows: &RowRanges) -> Result<ArrayRef> {
     take(array, &positions)
 }
 
+/// Arrays of one type end to end. Categorical ones must share their categories.
+///
+/// # Errors
+/// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for arrays of a type that no obs column
+/// has, [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the types differ.
+pub fn concat(arrays: &[ArrayRef]) -> Result<ArrayRef> {
+    fn numbers<T: ArrowPrimitiveType>(arrays: &[ArrayRef]) -> ArrayRef {
+        let parts = arrays.iter().map(|a| a.as_primitive::<T>());
+        Arc::new(parts.flat_map(|a| a.iter()).collect::<PrimitiveArray<T>>())
+    }
+    let Some(first) = arrays.first() else {
+        return Err(Error::internal("no arrays to put end to end"));
+    };
+    if arrays.iter().any(|a| a.data_type() != first.data_type()) {
+        return Err(Error::internal("arrays of different types cannot be put end to end"));
+    }
+    if arrays.len() == 1 {
+        return Ok(Arc::clone(first));
+    }
+    Ok(match first.data_type() {
+        DataType::Dictionary(_, _) => {
+            let parts = || arrays.iter().map(|a| a.as_dictionary::<Int32Type>());
+            let values = first.as_dictionary::<Int32Type>().values();
+            if parts().any(|a| !Arc::ptr_eq(a.values(), values) && a.values() != values) {
+                return Err(Error::internal("categories differ between parts of a column"));
+            }
+            let keys: Int32Array = parts().flat_map(|a| a.keys().iter()).collect();
+            let array = DictionaryArray::try_new(keys, Arc::clone(values))
+                .map_err(|e| Error::internal("cannot join categorical values").caused_by(e))?;
+            Arc::new(array)
+        }
+        DataType::Int32 => numbers::<Int32Type>(arrays),
+        DataType::Int64 => numbers::<Int64Type>(arrays),
+        DataType::UInt64 => numbers::<UInt64Type>(arrays),
+        DataType::Float64 => numbers::<Float64Type>(arrays),
+        DataType::Boolean => {
+            let parts = arrays.iter().map(|a| a.as_boolean());
+            Arc::new(parts.flat_map(|a| a.iter()).collect::<BooleanArray>())
+        }
+        DataType::Utf8 => {
+            let parts = arrays.iter().map(|a| a.as_string::<i32>());
+            Arc::new(parts.flat_map(|a| a.iter()).collect::<StringArray>())
+        }
+        other => {
+            return Err(Error::unsupported(format!("no obs column has values of type {other}")));
+        }
+    })
+}
+
 /// A categorical column: an Arrow dictionary of codes into categories; missing codes are `None`.
 ///
 /// # Errors
@@ -135,6 +184,8 @@ mod tests {
             assert_eq!(take_rows(&column, &rows).unwrap().len(), 3);
             assert_eq!(take_rows(&column, &RowRanges::empty()).unwrap().len(), 0);
             assert!(take_rows(&column, &RowRanges::single(2..5)).is_err());
+            let (head, tail) = (column.slice(0, 1), column.slice(1, 3));
+            assert_eq!(&concat(&[head, tail]).unwrap(), &column);
         }
         let odd = arrow_array::Int8Array::from(vec![1]);
         assert_eq!(take(&odd, &[0]).unwrap_err().kind(), ErrorKind::Unsupported);

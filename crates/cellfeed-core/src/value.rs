@@ -292,7 +292,9 @@ fn whole(v: f64) -> Option<i64> {
 /// not to infinity.
 fn exact<S: Value, T: Value>(value: S) -> Option<T> {
     if let Some(whole) = value.as_integer() {
-        return T::from_integer(whole);
+        // Among floats a zero keeps its sign.
+        let zero = (whole == 0).then(|| T::from_fraction(value.to_f64())).flatten();
+        return zero.or_else(|| T::from_integer(whole));
     }
     // Not a whole number within 64 bits: a u64 past i64, a fraction, an infinity, or not a number.
     if S::TYPE == ValueType::U64 {
@@ -420,6 +422,8 @@ mod tests {
         assert!(cast(vec![1e300f64].into(), ValueType::F32).is_err());
         let odd = cast(vec![0.1f64, f64::NAN, f64::INFINITY].into(), ValueType::F32).unwrap();
         assert!(matches!(&odd, Stored::F32(b) if b[0] == 0.1 && b[1].is_nan() && b[2] > 1e38));
+        let zeros = cast(vec![-0.0f64, 0.0].into(), ValueType::F32).unwrap();
+        assert!(matches!(&zeros, Stored::F32(b) if b[0].is_sign_negative() && b[1].to_bits() == 0));
         let error = cast(vec![-3i8].into(), ValueType::U16).unwrap_err().to_string();
         assert_eq!(error, "u16 cannot hold the value -3");
     }

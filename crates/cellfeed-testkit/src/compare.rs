@@ -171,8 +171,18 @@ pub(crate) fn check_rows(
     got.same_as(law, &want, asked).map_err(|v| v.at(&matrix.key))
 }
 
-/// Whether an array is what the oracle has for the rows of a column.
+/// Whether an array is what the oracle has for the rows of an obs column.
 pub(crate) fn check_column(
+    law: Law,
+    column: &OracleColumn,
+    asked: &RowRanges,
+    array: &ArrayRef,
+) -> Result<(), Violation> {
+    check_values(law, column, asked, array).map_err(|v| v.at(format_args!("obs/{}", column.name)))
+}
+
+/// The same for a column of any table, which the caller names.
+pub(crate) fn check_values(
     law: Law,
     column: &OracleColumn,
     asked: &RowRanges,
@@ -180,7 +190,7 @@ pub(crate) fn check_column(
 ) -> Result<(), Violation> {
     let rows = Rows { law, asked };
     let kind = array.data_type();
-    let result = match &column.values {
+    match &column.values {
         OracleValues::Unreadable => Ok(()),
         OracleValues::String(want) => match kind {
             DataType::Utf8 => {
@@ -239,8 +249,7 @@ pub(crate) fn check_column(
                 _ => Err(wrong_type(law, "Dictionary(Int32, Utf8)", kind)),
             }
         }
-    };
-    result.map_err(|v| v.at(format_args!("obs/{}", column.name)))
+    }
 }
 
 fn wrong_type(law: Law, want: &str, got: &DataType) -> Violation {

@@ -2,6 +2,7 @@
 //!
 //! Each is the store in memory with one defect, of the sort that readers have had.
 
+mod columns;
 mod store;
 
 use crate::fixtures::{memory_backend, memory_subject};
@@ -33,6 +34,22 @@ pub enum Fault {
     NullsFilled,
     /// The cost promises less than the answer holds.
     CostTooLow,
+    /// The genes of `raw/X` are answered from `X`.
+    RawVarFromX,
+    /// Columns of var come last first.
+    VarReversed,
+    /// Columns of var are those of the gene before.
+    VarOffByOne,
+    /// Columns of var are left out.
+    VarNamesAlone,
+    /// The genes of a matrix stored by columns are answered last range first.
+    ColumnsReversed,
+    /// A matrix stored by columns is answered by rows.
+    ColumnsAreRows,
+    /// Genes past the last are left out.
+    ColumnsShorter,
+    /// The cost of columns promises less than the answer holds.
+    ColumnCostTooLow,
     /// Genes are numbered past `n_vars`.
     GenesPastNVars,
     /// Stored zeros are left out.
@@ -73,7 +90,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every defect. Those of law 7 need a format; the suite's own tests have one.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 35] = [
         Self::RangesReversed,
         Self::GapsIgnored,
         Self::ValuesWidened,
@@ -83,6 +100,14 @@ impl Fault {
         Self::ObsInStoreOrder,
         Self::NullsFilled,
         Self::CostTooLow,
+        Self::RawVarFromX,
+        Self::VarReversed,
+        Self::VarOffByOne,
+        Self::VarNamesAlone,
+        Self::ColumnsReversed,
+        Self::ColumnsAreRows,
+        Self::ColumnsShorter,
+        Self::ColumnCostTooLow,
         Self::GenesPastNVars,
         Self::ZerosDropped,
         Self::SecondAnswerDiffers,
@@ -115,7 +140,15 @@ impl Fault {
             | Self::ObsOffByOne
             | Self::ObsInStoreOrder
             | Self::NullsFilled
-            | Self::CostTooLow => Law::Agreement,
+            | Self::CostTooLow
+            | Self::RawVarFromX
+            | Self::VarReversed
+            | Self::VarOffByOne
+            | Self::VarNamesAlone
+            | Self::ColumnsReversed
+            | Self::ColumnsAreRows
+            | Self::ColumnsShorter
+            | Self::ColumnCostTooLow => Law::Agreement,
             Self::GenesPastNVars | Self::ZerosDropped => Law::CanonicalCsr,
             Self::SecondAnswerDiffers | Self::ObsRemembers | Self::PartsDiffer => Law::Purity,
             Self::SharedCursor | Self::SharedObsCursor => Law::Concurrency,
@@ -135,9 +168,26 @@ impl Fault {
     /// # Errors
     /// As [`memory_backend`].
     pub fn subject(self, oracle: Oracle) -> Result<Subject> {
+        let by_columns = [
+            Self::ColumnsReversed,
+            Self::ColumnsAreRows,
+            Self::ColumnsShorter,
+            Self::ColumnCostTooLow,
+        ];
+        if by_columns.contains(&self) {
+            return columns::subject(oracle, Some(self));
+        }
         let backend = Faulty::new(memory_backend(&oracle)?, self);
         let subject = memory_subject(oracle)?;
         let shares_memory = self != Self::CostTooLow;
         Ok(Subject { backend: Arc::new(backend), shares_memory, ..subject })
     }
+}
+
+/// A healthy store whose layers are stored by columns.
+///
+/// # Errors
+/// As [`memory_backend`].
+pub fn stored_by_columns(oracle: Oracle) -> Result<Subject> {
+    columns::subject(oracle, None)
 }

@@ -7,7 +7,7 @@ use arrow_array::{
 };
 use cellfeed_core::{
     ColumnKind, ColumnSchema, Encoding, MatrixKey, MemoryBackend, MemoryMatrix, Result, RowRanges,
-    ValueType, Values, VarSchema, categorical_array,
+    Table, ValueType, Values, VarSchema, categorical_array,
 };
 use half::f16;
 use std::ops::Range;
@@ -193,6 +193,8 @@ pub fn oracle(name: &str, n_obs: u64, n_vars: u32, seed: u64) -> Oracle {
         raw_var_names: (0..raw_vars).map(|i| format!("raw-{i}")).collect(),
         obs: columns(n_obs, rng),
         var: columns(n_vars.into(), rng),
+        // Other values than those of X, and not all of the columns.
+        raw_var: Some(columns(raw_vars.into(), rng).into_iter().rev().take(5).collect()),
         writer: None,
     }
 }
@@ -209,6 +211,7 @@ pub fn oracles() -> Vec<Oracle> {
             .map(|t| matrix(MatrixKey::Layer(t.to_string()), t, (types.n_obs, 17), 60, rng)),
     );
     types.raw_var_names.clear();
+    types.raw_var = None;
     vec![
         oracle("no cells", 0, 5, 1),
         oracle("one cell", 1, 9, 2),
@@ -221,7 +224,7 @@ pub fn oracles() -> Vec<Oracle> {
 }
 
 fn var_schema(oracle: &Oracle, matrix: &OracleMatrix) -> VarSchema {
-    let columns = if matrix.key == MatrixKey::Raw { &[] } else { oracle.var.as_slice() };
+    let columns = oracle.var_columns_of(&matrix.key).unwrap_or_default();
     VarSchema {
         n_vars: matrix.n_vars,
         names: oracle.var_names_of(&matrix.key).to_vec(),
@@ -229,7 +232,9 @@ fn var_schema(oracle: &Oracle, matrix: &OracleMatrix) -> VarSchema {
     }
 }
 
-fn column_schema(column: &OracleColumn) -> ColumnSchema {
+/// A column as a schema describes it.
+#[must_use]
+pub fn column_schema(column: &OracleColumn) -> ColumnSchema {
     let kind = match &column.values {
         OracleValues::Categorical { categories, ordered, .. } => ColumnKind::Categorical {
             categories: Arc::new(categories.iter().map(Category::text).collect()),
@@ -270,7 +275,24 @@ pub fn column_array(column: &OracleColumn, n_rows: u64) -> Result<ArrayRef> {
     })
 }
 
-/// The oracle's contents as core's store in memory, which has no names of cells.
+/// The genes of the oracle's `X` and layers, or of its `raw/X`.
+///
+/// # Errors
+/// As [`column_array`].
+pub fn var_table(oracle: &Oracle, key: &MatrixKey) -> Result<Table> {
+    let n_vars = oracle.matrix(key).map_or(oracle.n_vars, |m| m.n_vars);
+    let names = oracle.var_names_of(key);
+    let index = (!names.is_empty()).then(|| {
+        let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+        ("gene".to_owned(), names)
+    });
+    let columns = oracle.var_columns_of(key).unwrap_or_default().iter();
+    let readable = columns.filter(|c| c.values != OracleValues::Unreadable);
+    let columns = readable.map(|c| Ok((column_schema(c), column_array(c, n_vars)?)));
+    Table::try_new(n_vars, index, columns.collect::<Result<_>>()?)
+}
+
+/// The oracle's contents as core's store in memory.
 ///
 /// # Errors
 /// Of kind `Corrupt` or `InvalidInput` if the oracle contradicts itself.
@@ -292,7 +314,17 @@ pub fn memory_backend(oracle: &Oracle) -> Result<MemoryBackend> {
     });
     let matrices = matrices.collect::<Result<_>>()?;
     let obs = oracle.obs.iter().map(|c| Ok((column_schema(c), column_array(c, oracle.n_obs)?)));
-    MemoryBackend::try_new(oracle.n_obs, matrices, obs.collect::<Result<_>>()?)
+    let mut store = MemoryBackend::try_new(oracle.n_obs, matrices, obs.collect::<Result<_>>()?)?;
+    for key in [MatrixKey::X, MatrixKey::Raw] {
+        if key == MatrixKey::X || oracle.matrix(&key).is_some() {
+            store = store.with_var(&key, var_table(oracle, &key)?)?;
+        }
+    }
+    if !oracle.obs_names.is_empty() {
+        let names = StringArray::from_iter_values(&oracle.obs_names);
+        store = store.with_obs_names("cell", Arc::new(names))?;
+    }
+    Ok(store)
 }
 
 /// A store in memory, with its oracle.
@@ -301,5 +333,5 @@ pub fn memory_backend(oracle: &Oracle) -> Result<MemoryBackend> {
 /// As [`memory_backend`].
 pub fn memory_subject(oracle: Oracle) -> Result<Subject> {
     let backend = Arc::new(memory_backend(&oracle)?);
-    Ok(Subject::new(backend, oracle.without_obs_names()).with_shared_memory())
+    Ok(Subject::new(backend, oracle).with_shared_memory())
 }

@@ -36,6 +36,23 @@
 //! Reading one's own output proves little. Files that other tools wrote come with an oracle in JSON
 //! each ([`Oracle::load`]); they go through the suite like the others, or, where they are many,
 //! through [`check_oracle`] alone.
+//!
+//! # Testing a writer
+//!
+//! [`writing::Writing`] writes the fixtures through a format's [`StoreWriter`] in batches of odd sizes,
+//! opens and compares what came of it (matrices, names, obs, var, extras), and sees to it that wrong
+//! batches are refused, that nothing is left of what was not finished, and that what is there already
+//! stays until its replacement is complete:
+//!
+//! ```text
+//! Writing::new("store.ext", create, open).check().unwrap();
+//! ```
+//!
+//! What the format has no place for is named with [`may_drop`](writing::Writing::may_drop), and must be
+//! named by the writer in [`Written::dropped`].
+//!
+//! [`StoreWriter`]: cellfeed_core::StoreWriter
+//! [`Written::dropped`]: cellfeed_core::Written::dropped
 #![deny(unsafe_code)]
 #![allow(clippy::single_range_in_vec_init, reason = "lists of one row range are meant")]
 
@@ -50,6 +67,7 @@ mod peak;
 mod subject;
 pub mod suite;
 mod violation;
+pub mod writing;
 
 pub use oracle::{Category, Oracle, OracleColumn, OracleMatrix, OracleValues};
 pub use peak::PeakAlloc;
@@ -63,10 +81,10 @@ use cellfeed_core::Backend;
 /// ```
 /// use cellfeed_testkit::{check_oracle, fixtures};
 ///
-/// let oracle = fixtures::oracle("small", 20, 10, 1).without_obs_names();
+/// let oracle = fixtures::oracle("small", 20, 10, 1);
 /// let backend = fixtures::memory_backend(&oracle)?;
 /// assert!(check_oracle(&backend, &oracle).is_ok());
-/// let other = fixtures::oracle("small", 20, 10, 2).without_obs_names();
+/// let other = fixtures::oracle("small", 20, 10, 2);
 /// let violation = check_oracle(&backend, &other).unwrap_err();
 /// assert!(violation.to_string().starts_with("law 1 (agreement): small: "));
 /// # Ok::<(), cellfeed_core::Error>(())

@@ -24,6 +24,8 @@ pub struct Oracle {
     pub obs: Vec<OracleColumn>,
     /// Var columns in the store's order.
     pub var: Vec<OracleColumn>,
+    /// Var columns of `raw/X`; `None` where the oracle does not know them.
+    pub raw_var: Option<Vec<OracleColumn>>,
     /// What wrote the store, for messages.
     pub writer: Option<String>,
 }
@@ -136,6 +138,34 @@ impl OracleValues {
     }
 }
 
+impl OracleMatrix {
+    /// The matrix with genes for rows and cells for columns.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let at = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+        let long = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let mut rows: Vec<Vec<(u32, usize)>> = vec![Vec::new(); at(self.n_vars)];
+        for (cell, window) in (0u32..).zip(self.indptr.windows(2)) {
+            for i in at(window[0])..at(window[1]) {
+                rows[at(self.indices[i].into())].push((cell, i));
+            }
+        }
+        let mut indptr = vec![0];
+        for row in &rows {
+            indptr.push(indptr[indptr.len() - 1] + long(row.len()));
+        }
+        let order: Vec<usize> = rows.iter().flatten().map(|&(_, i)| i).collect();
+        Self {
+            key: self.key.clone(),
+            encoding: Encoding::Csr,
+            n_vars: long(self.indptr.len() - 1),
+            indptr,
+            indices: rows.iter().flatten().map(|&(cell, _)| cell).collect(),
+            values: self.values.take(&order),
+        }
+    }
+}
+
 impl Oracle {
     /// Looks up a matrix.
     #[must_use]
@@ -147,6 +177,12 @@ impl Oracle {
     #[must_use]
     pub fn var_names_of(&self, key: &MatrixKey) -> &[String] {
         if *key == MatrixKey::Raw { &self.raw_var_names } else { &self.var_names }
+    }
+
+    /// The var columns of a matrix, if they are known.
+    #[must_use]
+    pub fn var_columns_of(&self, key: &MatrixKey) -> Option<&[OracleColumn]> {
+        if *key == MatrixKey::Raw { self.raw_var.as_deref() } else { Some(&self.var) }
     }
 
     /// Sets the name.

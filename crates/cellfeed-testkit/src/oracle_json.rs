@@ -3,7 +3,7 @@
 //! `null` is a missing value.
 
 use crate::oracle::{Category, Oracle, OracleColumn, OracleMatrix, OracleValues};
-use cellfeed_core::{Encoding, Error, Result, ValueType, Values};
+use cellfeed_core::{Encoding, Error, MatrixKey, Result, ValueType, Values};
 use half::f16;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -24,6 +24,7 @@ struct Document {
     obs: Map<String, Value>,
     #[serde(default)]
     var: Map<String, Value>,
+    raw_var: Option<Map<String, Value>>,
     writer: Option<String>,
 }
 
@@ -96,7 +97,7 @@ impl Oracle {
         let matrices = document.matrices.into_iter().map(|(key, value)| {
             matrix(&key, value, document.n_obs, document.n_vars).map_err(|e| e.with("matrix", key))
         });
-        let matrices = matrices.collect::<Result<_>>()?;
+        let matrices: Vec<OracleMatrix> = matrices.collect::<Result<_>>()?;
         let columns = |map: Map<String, Value>, n: u64| -> Result<Vec<OracleColumn>> {
             let read = |(name, value): (String, Value)| {
                 column(value, n)
@@ -105,10 +106,13 @@ impl Oracle {
             };
             map.into_iter().map(read).collect()
         };
+        let raw = matrices.iter().find(|m: &&OracleMatrix| m.key == MatrixKey::Raw);
+        let raw_vars = raw.map_or(0, |m| m.n_vars);
         Ok(Self {
             name: "oracle".to_owned(),
             n_obs: document.n_obs,
             n_vars: document.n_vars,
+            raw_var: document.raw_var.map(|c| columns(c, raw_vars)).transpose()?,
             matrices,
             obs_names: document.obs_names,
             var_names: document.var_names,
@@ -260,7 +264,6 @@ fn column(value: Value, n_rows: u64) -> Result<OracleValues> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellfeed_core::MatrixKey;
 
     const TEXT: &str = r#"{"n_obs": 2, "n_vars": 3, "matrices": {
         "X": {"encoding": "csr", "value_type": "f32", "indptr": [0, 2, 3], "indices": [0, 2, 1],

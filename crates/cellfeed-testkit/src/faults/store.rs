@@ -155,7 +155,26 @@ impl Backend for Faulty {
     }
 
     async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
-        self.inner.read_var(matrix).await
+        let table = self.inner.read_var(matrix).await?;
+        let index = || {
+            let (name, names) = table.index()?;
+            Some((name.to_owned(), Arc::new(names.clone()) as ArrayRef))
+        };
+        let columns = table.columns().iter().cloned();
+        match self.fault {
+            Fault::RawVarFromX if *matrix == MatrixKey::Raw => {
+                self.inner.read_var(&MatrixKey::X).await
+            }
+            Fault::VarReversed => Table::try_new(table.n_rows(), index(), columns.rev().collect()),
+            Fault::VarNamesAlone => Table::try_new(table.n_rows(), index(), Vec::new()),
+            Fault::VarOffByOne => {
+                let genes = 0..u32::try_from(table.n_rows()).unwrap_or(0);
+                let back: Vec<u32> = genes.map(|gene| gene.saturating_sub(1)).collect();
+                let moved = columns.map(|(c, array)| Ok((c, cellfeed_core::take(&array, &back)?)));
+                Table::try_new(table.n_rows(), index(), moved.collect::<Result<_>>()?)
+            }
+            _ => Ok(table),
+        }
     }
 
     fn archive(&self) -> Option<&dyn Archive> {

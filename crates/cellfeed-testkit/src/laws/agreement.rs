@@ -1,14 +1,15 @@
 //! Law 1: row *i* of the answer is the *i*-th row asked for; X, layers, obs and the schema agree
 //! with the oracle.
 
-use super::{read_right_obs, read_right_rows, reading};
+use super::{genes, read_right_obs, read_right_rows, reading};
 use crate::compare::{check_column, readable};
 use crate::fixtures::requests;
 use crate::oracle::{Category, Oracle, OracleColumn, OracleMatrix, OracleValues};
 use crate::subject::Subject;
 use crate::violation::{Law, Violation};
 use cellfeed_core::{
-    Backend, ColumnKind, ColumnSchema, Encoding, ErrorKind, MatrixKey, MatrixSchema, RowRanges,
+    Backend, ColumnKind, ColumnSchema, Encoding, ErrorKind, MatrixKey, MatrixSchema, ReadCost,
+    RowRanges,
 };
 use futures::executor::block_on;
 use std::fmt::Debug;
@@ -41,11 +42,14 @@ pub(crate) fn agreement(
             }
             for rows in &requests {
                 let answer = read_right_rows(LAW, backend, matrix, rows).await?;
-                cost_covers(backend, matrix, rows, answer.n_bytes(), shares_memory)
+                let cost = backend.cost(&matrix.key, rows);
+                cost_covers(cost, rows, answer.n_bytes(), shares_memory)
                     .map_err(|v| v.at(&matrix.key).when(reading(rows)))?;
             }
         }
-        obs_agrees(backend, oracle, &requests).await
+        obs_agrees(backend, oracle, &requests).await?;
+        genes::var_agrees(backend, oracle).await?;
+        genes::columns_agree(backend, oracle, seed).await
     })
 }
 
@@ -121,28 +125,33 @@ fn columns_agree(
     let want_names: Vec<String> = want.iter().map(|c| c.name.clone()).collect();
     same(&format!("{axis} columns"), want_names, names)?;
     for (want, got) in want.iter().zip(got) {
-        let agrees = match (&want.values, &got.kind) {
-            (
-                OracleValues::Categorical { categories, ordered, .. },
-                ColumnKind::Categorical { categories: words, ordered: got },
-            ) => {
-                ordered == got
-                    && categories.len() == words.len()
-                    && categories.iter().zip(words.iter()).all(|(c, w)| c.matches(w))
-            }
-            (OracleValues::String(_), ColumnKind::String)
-            | (OracleValues::Integer(_), ColumnKind::Integer)
-            | (OracleValues::Float(_), ColumnKind::Float)
-            | (OracleValues::Boolean(_), ColumnKind::Boolean)
-            | (OracleValues::Unreadable, ColumnKind::Unreadable(_)) => true,
-            _ => false,
-        };
-        if !agrees {
-            let violation = Violation::differs(LAW, kind(&want.values), &got.kind);
-            return Err(violation.when("kind").at(format_args!("{axis}/{}", want.name)));
-        }
+        kind_agrees(want, got).map_err(|v| v.at(format_args!("{axis}/{}", want.name)))?;
     }
     Ok(())
+}
+
+/// Whether a column's kind is the oracle's.
+pub(super) fn kind_agrees(want: &OracleColumn, got: &ColumnSchema) -> Result<(), Violation> {
+    let agrees = match (&want.values, &got.kind) {
+        (
+            OracleValues::Categorical { categories, ordered, .. },
+            ColumnKind::Categorical { categories: words, ordered: got },
+        ) => {
+            ordered == got
+                && categories.len() == words.len()
+                && categories.iter().zip(words.iter()).all(|(c, w)| c.matches(w))
+        }
+        (OracleValues::String(_), ColumnKind::String)
+        | (OracleValues::Integer(_), ColumnKind::Integer)
+        | (OracleValues::Float(_), ColumnKind::Float)
+        | (OracleValues::Boolean(_), ColumnKind::Boolean)
+        | (OracleValues::Unreadable, ColumnKind::Unreadable(_)) => true,
+        _ => false,
+    };
+    if agrees {
+        return Ok(());
+    }
+    Err(Violation::differs(LAW, kind(&want.values), &got.kind).when("kind"))
 }
 
 /// A column's kind as the schema would have it.
@@ -188,14 +197,12 @@ async fn unreadable(
 }
 
 /// The cost, where it is exact, covers what the answer holds.
-fn cost_covers(
-    backend: &dyn Backend,
-    matrix: &OracleMatrix,
+pub(super) fn cost_covers(
+    cost: cellfeed_core::Result<ReadCost>,
     rows: &RowRanges,
     n_bytes: usize,
     shares_memory: bool,
 ) -> Result<(), Violation> {
-    let cost = backend.cost(&matrix.key, rows);
     let cost = cost.map_err(|e| Violation::refused(LAW, "asking for the cost", &e))?;
     if cost.bytes_held < cost.bytes_kept {
         return Err(Violation::new(LAW, "cost: fewer bytes are held than kept")

@@ -9,6 +9,7 @@ mod cancellation;
 mod canonical;
 mod concurrency;
 mod distrust;
+mod genes;
 mod no_blocking;
 mod purity;
 

@@ -150,22 +150,26 @@ def stored_dtype(f, *names):
     for name in names:
         if name in f:
             e = f[name]
-            return value_type((e["data"] if isinstance(e, h5py.Group) else e).dtype)
+            return value_type((e if hasattr(e, "dtype") else e["data"]).dtype)
     raise KeyError(names)
 
 
 def anndata_oracle(path, a, writer, at=""):
     with h5py.File(path, "r") as f:
-        f = f[at] if at else f
-        matrices = {}
-        if a.X is not None:
-            matrices["X"] = matrix_oracle(a.X, stored_dtype(f, "X"))
-        for k in a.layers.keys():
-            if k is not None:
-                matrices["layers/" + k] = matrix_oracle(a.layers[k], stored_dtype(f, "layers/" + k))
-        if a.raw is not None:
-            matrices["raw/X"] = matrix_oracle(a.raw.X, stored_dtype(f, "raw/X", "raw.X"))
-            matrices["raw/X"]["n_vars"] = int(a.raw.shape[1])
+        return oracle_of(f[at] if at else f, a, writer)
+
+
+def oracle_of(f, a, writer):
+    """The oracle of an AnnData that was read from `f`, a group of h5py or of zarr."""
+    matrices = {}
+    if a.X is not None:
+        matrices["X"] = matrix_oracle(a.X, stored_dtype(f, "X"))
+    for k in a.layers.keys():
+        if k is not None:
+            matrices["layers/" + k] = matrix_oracle(a.layers[k], stored_dtype(f, "layers/" + k))
+    if a.raw is not None:
+        matrices["raw/X"] = matrix_oracle(a.raw.X, stored_dtype(f, "raw/X", "raw.X"))
+        matrices["raw/X"]["n_vars"] = int(a.raw.shape[1])
     o = {"n_obs": int(a.shape[0]), "n_vars": int(a.shape[1]), "matrices": matrices,
          "obs_names": [str(x) for x in a.obs_names], "var_names": [str(x) for x in a.var_names],
          "obs": {c: column_oracle(a.obs[c]) for c in a.obs.columns},

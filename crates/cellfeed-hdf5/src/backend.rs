@@ -1,14 +1,15 @@
 //! The `Backend` of HDF5 files: looks matrices and columns up, and leaves the reading to `read`.
 
 use crate::container::{self, Container, Limits};
-use crate::layout::{self, Matrix, Opened};
+use crate::layout::{self, Genes, Matrix, Opened};
 use crate::options::{Hdf5Options, Reader};
-use crate::read::{Column, Context};
-use arrow_array::ArrayRef;
+use crate::read::{Column, Context, SparseMatrix, read_extras};
+use arrow_array::{ArrayRef, StringArray};
 use async_trait::async_trait;
 use cellfeed_core::io::{ByteSource, Engine, LocalFile};
 use cellfeed_core::{
-    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
+    Archive, Backend, ColumnKind, CsrRows, Error, ErrorKind, Extras, Hints, MatrixKey, ReadCost,
+    Result, RowRanges, Schema, Table,
 };
 use std::io;
 use std::path::Path;
@@ -21,6 +22,10 @@ pub struct Hdf5Backend {
     schema: Arc<Schema>,
     matrices: Vec<(MatrixKey, Matrix)>,
     columns: Vec<Column>,
+    var: Genes,
+    raw_var: Option<Genes>,
+    /// The group inside the file.
+    root: String,
 }
 
 /// Metadata comes through the same file as data.
@@ -65,9 +70,10 @@ impl Hdf5Backend {
         let opened = container::guard::deep(|| {
             futures::executor::block_on(layout::open(&context, &options.root))
         })?;
-        let Opened { schema, matrices, columns } =
+        let Opened { schema, matrices, columns, var, raw_var } =
             opened.map_err(|e| e.with_default("file", &name))?;
-        Ok(Self { context, schema: Arc::new(schema), matrices, columns })
+        let (schema, root) = (Arc::new(schema), options.root.clone());
+        Ok(Self { context, schema, matrices, columns, var, raw_var, root })
     }
 
     /// The bare limits of the machine for the bytes that `read_rows` of these fetches needs: for
@@ -92,7 +98,7 @@ impl Hdf5Backend {
             Matrix::Sparse(m) => {
                 crate::read::roofline::Roofline::measure(&self.context, m, fetches, threads, cold)
             }
-            Matrix::Dense(_) => Err(Error::unsupported("limits are known for CSR matrices alone")),
+            _ => Err(Error::unsupported("limits are known for CSR matrices alone")),
         }
     }
 
@@ -103,6 +109,41 @@ impl Hdf5Backend {
             Error::internal(format!("matrix {key} is in the schema, but was not opened"))
         })
     }
+
+    /// A matrix that is stored by columns, if it has these genes.
+    fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
+        match self.matrices.iter().find(|(k, _)| k == key) {
+            Some((_, Matrix::ByColumns(matrix))) => {
+                let n_vars = matrix.offsets.n_rows();
+                if genes.end() > n_vars {
+                    return Err(Error::out_of_bounds(format!(
+                        "gene {} was asked for, but {key} has {n_vars}",
+                        genes.end() - 1
+                    ))
+                    .with("file", &self.schema.location));
+                }
+                Ok(matrix)
+            }
+            _ => {
+                self.schema.matrix(key)?;
+                Err(Error::unsupported(format!("{key} is stored by rows; read it by rows"))
+                    .with("file", &self.schema.location))
+            }
+        }
+    }
+
+    /// Refuses a matrix that is not there; one that cannot be read by rows has genes all the same.
+    fn check_exists(&self, key: &MatrixKey) -> Result<()> {
+        if self.schema.matrices.iter().any(|m| m.key == *key) {
+            return Ok(());
+        }
+        self.schema.matrix(key).map(|_| ())
+    }
+}
+
+/// The schema says so, with the remedy, before anybody gets here.
+fn not_by_rows(matrix: &MatrixKey) -> Error {
+    Error::unsupported(format!("{matrix} is stored by columns"))
 }
 
 #[async_trait]
@@ -130,6 +171,7 @@ impl Backend for Hdf5Backend {
         Ok(match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.cost(rows),
             Matrix::Dense(m) => m.cost(rows),
+            Matrix::ByColumns(_) => return Err(not_by_rows(matrix)),
         })
     }
 
@@ -138,6 +180,7 @@ impl Backend for Hdf5Backend {
         match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.read(&self.context, rows).await,
             Matrix::Dense(m) => m.read(&self.context, rows).await,
+            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         }
     }
 
@@ -155,14 +198,86 @@ impl Backend for Hdf5Backend {
     }
 
     async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
-        let var = match matrix {
-            MatrixKey::X => &self.schema.var,
-            _ => &self.schema.matrix(matrix)?.var,
+        let genes = match matrix {
+            MatrixKey::X => &self.var,
+            MatrixKey::Layer(_) => {
+                self.check_exists(matrix)?;
+                &self.var
+            }
+            MatrixKey::Raw => {
+                self.check_exists(matrix)?;
+                self.raw_var
+                    .as_ref()
+                    .ok_or_else(|| Error::internal("raw/X is there, but its genes are not"))?
+            }
         };
-        Table::of_names(var.n_vars, &var.names)
+        genes.table(&self.context).await.map_err(|e| e.with_default("file", &self.schema.location))
     }
 
     fn archive(&self) -> Option<&dyn Archive> {
-        None
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Archive for Hdf5Backend {
+    async fn read_extras(&self, limit: u64) -> Result<Extras> {
+        if self.schema.format != "h5ad" {
+            return Ok(Extras::default());
+        }
+        // Old files keep the categories of obs and var in uns; here they are with their columns.
+        let raw = self.raw_var.iter().flat_map(|genes| &genes.schema.columns);
+        let columns = self.schema.obs.iter().chain(&self.schema.var.columns).chain(raw);
+        let taken = columns.filter(|c| c.encoding == layout::CATEGORIES_IN_UNS);
+        let taken = taken.map(|c| format!("{}_categories", c.name)).collect();
+        let extras = read_extras(&self.context, &self.root, taken, limit).await;
+        extras.map_err(|e| e.with_default("file", &self.schema.location))
+    }
+
+    fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
+        Ok(self.by_columns(matrix, genes)?.cost(genes))
+    }
+
+    async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
+        let found = self.by_columns(matrix, genes)?;
+        found.read(&self.context, genes).await.map_err(by_genes)
+    }
+}
+
+/// Says which gene an error is about that the transposed matrix calls a row.
+fn by_genes(error: Error) -> Error {
+    let message = format!("of the transposed matrix (its rows are genes): {}", error.message());
+    let context = error
+        .context()
+        .map(|(key, value)| (if key == "row" { "gene" } else { key }, value.to_owned()));
+    let context: Vec<(&'static str, String)> = context.collect();
+    let renamed = Error::new(error.kind(), message).caused_by(error);
+    context.into_iter().fold(renamed, |e, (key, value)| e.with(key, value))
+}
+
+impl Genes {
+    /// Names, and every column that can be read.
+    async fn table(&self, context: &Context) -> Result<Table> {
+        let n_vars = self.schema.n_vars;
+        let all = RowRanges::single(0..n_vars);
+        let mut columns: Vec<(cellfeed_core::ColumnSchema, ArrayRef)> = Vec::new();
+        for column in &self.columns {
+            let listed = columns.iter().any(|(c, _)| c.name == column.schema.name);
+            if listed || matches!(column.schema.kind, ColumnKind::Unreadable(_)) {
+                continue;
+            }
+            match column.read(context, &all).await {
+                Ok(values) => columns.push((column.schema.clone(), values)),
+                // Of an encoding that only turns out when it is decoded.
+                Err(e) if e.kind() == ErrorKind::Unsupported => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let names = &self.schema.names;
+        let index = (!names.is_empty()).then(|| {
+            let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+            (self.index.clone(), names)
+        });
+        Table::try_new(n_vars, index, columns)
     }
 }

@@ -6,7 +6,10 @@
 
 use arrow_array::{Array, ArrayRef};
 use cellfeed_core::io::Engine;
-use cellfeed_core::{Backend, BackendExt, CsrRows, MatrixKey};
+use cellfeed_core::{
+    Backend, BackendExt, ColumnKind, ColumnSchema, CsrRows, Element, Encoding, MatrixKey, Node,
+    RowRanges,
+};
 use cellfeed_hdf5::{Hdf5Backend, Hdf5Options};
 use futures::executor::block_on;
 use std::path::{Path, PathBuf};
@@ -72,6 +75,61 @@ fn every_file_reads_whole() {
             let described = schema.matrix(key).unwrap();
             assert!(described.nnz.is_none_or(|nnz| nnz == rows.nnz() as u64), "{name}: {key}");
         }
+    }
+}
+
+/// Every element, by its path, as shape or number of members.
+fn paths(element: &Element, path: &str, out: &mut Vec<String>) {
+    match &element.node {
+        Node::Array { shape, values } => {
+            let count: u64 = shape.iter().product();
+            assert_eq!(values.len() as u64, count, "{path}");
+            out.push(format!("{path} {shape:?}"));
+        }
+        Node::Group(members) => {
+            out.push(path.to_owned());
+            members.iter().for_each(|(name, e)| paths(e, &format!("{path}/{name}"), out));
+        }
+        _ => panic!("{path}: neither"),
+    }
+}
+
+#[test]
+fn genes_and_the_rest_are_read() {
+    let Some(folder) = folder() else { return };
+    for path in files(&folder) {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let backend = open(&path, &Hdf5Options::default());
+        let schema = backend.schema();
+        let keys = schema.matrices.iter().map(|m| m.key.clone()).chain([MatrixKey::X]);
+        for key in keys {
+            let table = block_on(backend.read_var(&key)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let var = schema.matrices.iter().find(|m| m.key == key).map_or(&schema.var, |m| &m.var);
+            assert_eq!(table.n_rows(), var.n_vars, "{name}: {key}");
+            let unreadable = |c: &&ColumnSchema| matches!(c.kind, ColumnKind::Unreadable(_));
+            let readable = var.columns.iter().filter(|c| !unreadable(c)).count();
+            assert_eq!(table.columns().len(), readable, "{name}: {key}");
+            assert_eq!(table.index().is_some(), !var.names.is_empty(), "{name}: {key}");
+        }
+        let archive = backend.archive().unwrap();
+        let extras = block_on(archive.read_extras(u64::MAX));
+        let extras = extras.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut found = Vec::new();
+        extras.elements.iter().for_each(|(top, e)| paths(e, top, &mut found));
+        eprintln!("{name}: {found:?}; left out: {:?}", extras.left_out);
+        for (key, matrix) in schema.matrices.iter().map(|m| (&m.key, m)) {
+            if matrix.encoding == Encoding::Csc {
+                let genes = RowRanges::single(0..matrix.n_vars());
+                let columns = block_on(archive.read_columns(key, &genes)).unwrap();
+                assert_eq!(Some(columns.nnz() as u64), matrix.nnz, "{name}: {key}");
+            }
+        }
+        // What is left out under a limit is named.
+        let none = block_on(archive.read_extras(0)).unwrap();
+        let mut rest = Vec::new();
+        none.elements.iter().for_each(|(top, e)| paths(e, top, &mut rest));
+        assert!(rest.iter().all(|p| !p.ends_with(']') || p.ends_with("[0]")), "{name}: {rest:?}");
+        assert!(none.left_out.len() >= extras.left_out.len(), "{name}");
     }
 }
 

@@ -43,7 +43,6 @@ impl Attributes {
     }
 
     /// All of them, by name.
-    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &AttributeValue)> {
         self.0.iter().map(|(k, v)| (k.as_str(), v))
     }

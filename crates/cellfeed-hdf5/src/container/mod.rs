@@ -46,9 +46,7 @@ use std::ops::Range;
 
 use cellfeed_core::Result;
 
-#[cfg(test)]
-pub(crate) use attributes::AttributeValue;
-pub(crate) use attributes::Attributes;
+pub(crate) use attributes::{AttributeValue, Attributes};
 pub(crate) use chunk_table::{ChunkTable, StoredChunk};
 pub(crate) use element::{ByteOrder, ElementType};
 #[cfg(feature = "libhdf5")]

@@ -6,6 +6,9 @@ use crate::read::{Column, ColumnData, Context, StoredArray, Values, column_to_te
 use cellfeed_core::{ColumnKind, ColumnSchema, Error, Result, RowRanges};
 use std::sync::{Arc, OnceLock};
 
+/// The encoding of a categorical column of a compound table, whose categories are in `uns`.
+pub(crate) const CATEGORIES_IN_UNS: &str = "compound field, categories in uns";
+
 /// A dataframe.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -318,13 +321,7 @@ async fn open_compound(context: &Context, path: &str, frame: &Dataset, uns: &str
             let integer = matches!(field.element, ElementType::Integer { .. });
             if integer && context.container.node(&categories).is_ok() {
                 let texts = Arc::new(category_texts(context, &categories).await?);
-                return Ok(categorical(
-                    name,
-                    values,
-                    texts,
-                    false,
-                    "compound field, categories in uns",
-                ));
+                return Ok(categorical(name, values, texts, false, CATEGORIES_IN_UNS));
             }
             numeric(name, values, &field.element, None, "compound field")
         };

@@ -54,7 +54,7 @@ fn undecodable(mut schema: MatrixSchema, error: Error) -> Result<(MatrixSchema, 
 }
 
 /// The value type of stored elements.
-pub(super) fn value_type(element: &ElementType) -> Result<ValueType> {
+pub(crate) fn value_type(element: &ElementType) -> Result<ValueType> {
     Ok(match element {
         ElementType::Bool => ValueType::U8,
         ElementType::Integer { bytes: 1, signed: false, .. } => ValueType::U8,
@@ -165,14 +165,23 @@ async fn sparse(
     check_shape([*rows, *columns], n_obs, var)?;
     let parts = Parts::find(context, path)?;
     if encoding == Encoding::Csc {
+        let opened = parts.open(context, (var.n_vars, "genes"), n_obs).await;
         let schema = parts.describe(context, key, encoding, var)?;
-        let why = "the matrix is stored by columns (CSC): reading rows would decode the whole file \
-                   for each fetch; rewrite it by rows, in Python: adata.X = adata.X.tocsr(); \
-                   adata.write_h5ad(NEW)";
-        return Ok((MatrixSchema { unreadable: Some(why.to_owned()), ..schema }, None));
+        return match opened {
+            Ok(matrix) => {
+                let why = "the matrix is stored by columns (CSC): reading rows would decode the \
+                           whole file for each fetch; rewrite it by rows: cellfeed convert SRC \
+                           DST.h5ad, or in Python: adata.X = adata.X.tocsr(); \
+                           adata.write_h5ad(NEW)";
+                let nnz = Some(matrix.offsets.nnz());
+                let schema = MatrixSchema { unreadable: Some(why.to_owned()), nnz, ..schema };
+                Ok((schema, Some(Matrix::ByColumns(Box::new(matrix)))))
+            }
+            Err(e) => undecodable(schema, e),
+        };
     }
     // Opened first: what it holds of the chunks then serves to describe it.
-    let opened = parts.open(context, n_obs, var.n_vars).await;
+    let opened = parts.open(context, (n_obs, "cells"), var.n_vars).await;
     let mut schema = parts.describe(context, key, encoding, var)?;
     match opened {
         Ok(matrix) => {
@@ -226,33 +235,35 @@ impl Parts {
         })
     }
 
+    /// Opens the arrays as those of a CSR matrix of so many rows, which are cells or, in a CSC
+    /// matrix, genes.
     pub(super) async fn open(
         &self,
         context: &Context,
-        n_obs: u64,
+        (n_rows, rows): (u64, &str),
         n_vars: u64,
     ) -> Result<SparseMatrix> {
         let open = |(path, found): &(String, Dataset)| StoredArray::open(context, path, found);
         let (indptr, indices, data) =
             (open(&self.indptr)?, open(&self.indices)?, open(&self.data)?);
-        if indptr.len() != n_obs.saturating_add(1) {
+        if indptr.len() != n_rows.saturating_add(1) {
             let error = Error::corrupt(format!(
-                "indptr has {} entries, but {n_obs} cells need {}",
+                "indptr has {} entries, but {n_rows} {rows} need {}",
                 indptr.len(),
-                n_obs.saturating_add(1)
+                n_rows.saturating_add(1)
             ));
             return Err(context.blame(error, indptr.path()));
         }
         if indices.len() != data.len() {
             let error = Error::corrupt(format!(
-                "there are {} gene indices for {} values",
+                "there are {} indices for {} values",
                 indices.len(),
                 data.len()
             ));
             return Err(context.blame(error, indices.path()));
         }
         if !matches!(indices.element(), ElementType::Integer { .. }) {
-            let error = Error::corrupt(format!("gene indices of type {}", indices.element()));
+            let error = Error::corrupt(format!("indices of type {}", indices.element()));
             return Err(context.blame(error, indices.path()));
         }
         let offsets = read_offsets(context, &indptr).await?;

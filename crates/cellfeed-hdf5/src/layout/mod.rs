@@ -10,7 +10,9 @@ use crate::read::{Column, Context, DenseMatrix, SparseMatrix};
 use cellfeed_core::{
     ColumnSchema, Error, ErrorKind, MatrixKey, MatrixSchema, Result, Schema, VarSchema,
 };
+pub(crate) use frame::CATEGORIES_IN_UNS;
 use frame::Frame;
+pub(crate) use matrix::value_type;
 use std::sync::Arc;
 
 /// What reads the rows of a matrix.
@@ -18,6 +20,17 @@ use std::sync::Arc;
 pub(crate) enum Matrix {
     Sparse(Box<SparseMatrix>),
     Dense(DenseMatrix),
+    /// A matrix in CSC form: the transposed one, whose rows are genes.
+    ByColumns(Box<SparseMatrix>),
+}
+
+/// The genes of `X` and the layers, or of `raw/X`, with the columns that describe them.
+#[derive(Debug)]
+pub(crate) struct Genes {
+    pub(crate) schema: Arc<VarSchema>,
+    /// What their names are called.
+    pub(crate) index: String,
+    pub(crate) columns: Vec<Column>,
 }
 
 /// An open file, understood.
@@ -28,6 +41,8 @@ pub(crate) struct Opened {
     pub(crate) matrices: Vec<(MatrixKey, Matrix)>,
     /// Obs columns, the index among them.
     pub(crate) columns: Vec<Column>,
+    pub(crate) var: Genes,
+    pub(crate) raw_var: Option<Genes>,
 }
 
 /// Joins the parts of a path inside the file.
@@ -128,7 +143,9 @@ async fn open_anndata(context: &Context, root: &str, top: &Group) -> Result<Open
     let obs = frame::open(context, &join(root, "obs"), &uns).await?;
     let var = frame::open(context, &join(root, "var"), &uns).await?;
     let n_obs = obs.n_rows;
-    let var_schema = Arc::new(var_schema(context, &var).await?);
+    let var = genes(context, var).await?;
+    let var_schema = Arc::clone(&var.schema);
+    let mut raw_var = None;
     let has = |name: &str| top.members.iter().any(|m| m == name);
 
     let mut found = Vec::new();
@@ -151,7 +168,9 @@ async fn open_anndata(context: &Context, root: &str, top: &Group) -> Result<Open
         };
         if present {
             let var = frame::open(context, &join(root, genes), &uns).await?;
-            found.push((MatrixKey::Raw, path, Arc::new(self::var_schema(context, &var).await?)));
+            let var = self::genes(context, var).await?;
+            found.push((MatrixKey::Raw, path, Arc::clone(&var.schema)));
+            raw_var = Some(var);
         }
     }
     let (matrices, described) = open_matrices(context, found, n_obs).await?;
@@ -166,7 +185,7 @@ async fn open_anndata(context: &Context, root: &str, top: &Group) -> Result<Open
         obs: obs.columns.iter().map(|c| c.schema.clone()).collect(),
         var: var_schema,
     };
-    Ok(Opened { schema, matrices, columns: obs.into_columns() })
+    Ok(Opened { schema, matrices, columns: obs.into_columns(), var, raw_var })
 }
 
 /// Opens matrices. One that cannot be read is described with the reason, unless it contradicts
@@ -193,7 +212,7 @@ async fn open_matrices(
 }
 
 /// Why something cannot be read, for a schema that names the file and the element itself.
-fn reason(error: &Error) -> String {
+pub(crate) fn reason(error: &Error) -> String {
     let place = error.context().filter(|(key, _)| *key != "file");
     let place: Vec<String> = place.map(|(key, value)| format!("{key} {value}")).collect();
     if place.is_empty() {
@@ -220,12 +239,14 @@ fn writer(kind: &str, version: &str, obs: &Frame, h5sparse: bool) -> String {
     "anndata 0.7 (no encoding stated at the root)".to_owned()
 }
 
-async fn var_schema(context: &Context, var: &Frame) -> Result<VarSchema> {
+async fn genes(context: &Context, var: Frame) -> Result<Genes> {
     let names = match &var.index {
         // Names that cannot be read leave the rest of the file readable.
         Some(index) => index.all_text(context, var.n_rows).await.unwrap_or_default(),
         None => Vec::new(),
     };
     let columns: Vec<ColumnSchema> = var.columns.iter().map(|c| c.schema.clone()).collect();
-    Ok(VarSchema { n_vars: var.n_rows, names, columns })
+    let schema = Arc::new(VarSchema { n_vars: var.n_rows, names, columns });
+    let index = var.index.map_or_else(|| "_index".to_owned(), |c| c.schema.name);
+    Ok(Genes { schema, index, columns: var.columns })
 }

@@ -1,7 +1,7 @@
 //! 10x Genomics `.h5`: genes by cells in CSC form, which is cells by genes in CSR form.
 
 use super::matrix::Parts;
-use super::{Matrix, Opened, dataset, join};
+use super::{Genes, Matrix, Opened, dataset, join};
 use crate::container::{Group, Node};
 use crate::read::{Column, ColumnData, Context, Convert, StoredArray, column_to_text, integers};
 use cellfeed_core::{
@@ -97,13 +97,15 @@ pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
     let names = names.read(context, &RowRanges::single(0..n_vars)).await?;
     let columns = columns_at.iter().filter_map(|path| {
         let name = path.rsplit('/').next().unwrap_or(path);
-        text_column(context, &at(path), name).ok().map(|(column, _)| column.schema)
+        let (column, n) = text_column(context, &at(path), name).ok()?;
+        (n == n_vars).then_some(column)
     });
-    let var =
-        Arc::new(VarSchema { n_vars, names: column_to_text(&names), columns: columns.collect() });
+    let columns: Vec<Column> = columns.collect();
+    let described = columns.iter().map(|c| c.schema.clone()).collect();
+    let var = Arc::new(VarSchema { n_vars, names: column_to_text(&names), columns: described });
     let parts = Parts::find(context, &found.path)?;
     let described = parts.describe(context, &MatrixKey::X, Encoding::Csr, &var)?;
-    let matrix = parts.open(context, n_obs, n_vars).await?;
+    let matrix = parts.open(context, (n_obs, "cells"), n_vars).await?;
     let schema = Schema {
         format: "10x-h5".to_owned(),
         location: context.source.location().to_owned(),
@@ -112,11 +114,13 @@ pub(super) async fn open(context: &Context, found: &Found) -> Result<Opened> {
         matrices: vec![described],
         obs_index: Some("barcodes".to_owned()),
         obs: Vec::new(),
-        var,
+        var: Arc::clone(&var),
     };
     Ok(Opened {
         schema,
         matrices: vec![(MatrixKey::X, Matrix::Sparse(Box::new(matrix)))],
         columns: vec![barcodes],
+        var: Genes { schema: var, index: "id".to_owned(), columns },
+        raw_var: None,
     })
 }

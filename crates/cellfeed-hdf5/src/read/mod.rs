@@ -5,6 +5,7 @@ mod array;
 mod chunks;
 mod convert;
 mod dense;
+mod extras;
 mod filters;
 mod lzf;
 mod obs;
@@ -14,6 +15,7 @@ mod sparse;
 pub(crate) use array::{Context, StoredArray};
 pub(crate) use convert::Convert;
 pub(crate) use dense::DenseMatrix;
+pub(crate) use extras::read_extras;
 pub(crate) use obs::{Column, ColumnData, Values, column_to_text, integers};
 pub(crate) use sparse::{SparseMatrix, read_offsets};
 

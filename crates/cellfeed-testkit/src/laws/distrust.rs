@@ -8,7 +8,7 @@ use crate::peak::PeakAlloc;
 use crate::subject::{Damageable, Limits, StoreFiles, Subject};
 use crate::violation::{Law, Violation};
 use arrow_array::Array;
-use cellfeed_core::{Backend, Error, ErrorKind, RowRanges};
+use cellfeed_core::{Backend, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, RowRanges};
 use futures::executor::block_on;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
@@ -189,6 +189,50 @@ async fn exercise(
                     }
                 }
             }
+        }
+    }
+    archived(backend, limits, judge).await
+}
+
+/// Reads what conversion reads.
+async fn archived(
+    backend: &dyn Backend,
+    limits: &Limits,
+    judge: &(dyn Fn(&Error) -> Result<(), Violation> + Sync),
+) -> Result<(), Violation> {
+    let schema = backend.schema();
+    for key in [MatrixKey::X, MatrixKey::Raw] {
+        let found = schema.matrices.iter().find(|m| m.key == key);
+        if key == MatrixKey::Raw && found.is_none() {
+            continue;
+        }
+        let n_vars = found.map_or(schema.var.n_vars, MatrixSchema::n_vars);
+        match backend.read_var(&key).await {
+            Err(error) => judge(&error)?,
+            Ok(table) if table.n_rows() == n_vars => {}
+            Ok(table) => {
+                let violation = Violation::differs(LAW, n_vars, table.n_rows());
+                return Err(violation.when("number of genes").at(key));
+            }
+        }
+    }
+    let Some(archive) = backend.archive() else { return Ok(()) };
+    let limit = u64::try_from(limits.memory / 8).unwrap_or(u64::MAX);
+    if let Err(error) = archive.read_extras(limit).await {
+        judge(&error)?;
+    }
+    for matrix in schema.matrices.iter().filter(|m| m.encoding == Encoding::Csc) {
+        let genes = RowRanges::single(0..matrix.n_vars().min(1 << 16));
+        match archive.column_cost(&matrix.key, &genes) {
+            Err(error) => judge(&error)?,
+            Ok(cost) if usize::try_from(cost.bytes_held).is_ok_and(|b| b <= limits.memory) => {
+                match archive.read_columns(&matrix.key, &genes).await {
+                    Err(error) => judge(&error)?,
+                    Ok(answer) => canonical(&answer, &genes, schema.n_obs)
+                        .map_err(|v| v.at(&matrix.key).under(LAW))?,
+                }
+            }
+            Ok(_) => {}
         }
     }
     Ok(())

@@ -94,8 +94,8 @@ pub fn take_rows(array: &dyn Array, rows: &RowRanges) -> Result<ArrayRef> {
 /// has, [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the types differ.
 pub fn concat(arrays: &[ArrayRef]) -> Result<ArrayRef> {
     fn numbers<T: ArrowPrimitiveType>(arrays: &[ArrayRef]) -> ArrayRef {
-        let parts = arrays.iter().map(|a| a.as_primitive::<T>());
-        Arc::new(parts.flat_map(|a| a.iter()).collect::<PrimitiveArray<T>>())
+        let parts = arrays.iter().map(AsArray::as_primitive::<T>);
+        Arc::new(parts.flat_map(PrimitiveArray::iter).collect::<PrimitiveArray<T>>())
     }
     let Some(first) = arrays.first() else {
         return Err(Error::internal("no arrays to put end to end"));
@@ -108,7 +108,7 @@ pub fn concat(arrays: &[ArrayRef]) -> Result<ArrayRef> {
     }
     Ok(match first.data_type() {
         DataType::Dictionary(_, _) => {
-            let parts = || arrays.iter().map(|a| a.as_dictionary::<Int32Type>());
+            let parts = || arrays.iter().map(AsArray::as_dictionary::<Int32Type>);
             let values = first.as_dictionary::<Int32Type>().values();
             if parts().any(|a| !Arc::ptr_eq(a.values(), values) && a.values() != values) {
                 return Err(Error::internal("categories differ between parts of a column"));
@@ -123,11 +123,11 @@ pub fn concat(arrays: &[ArrayRef]) -> Result<ArrayRef> {
         DataType::UInt64 => numbers::<UInt64Type>(arrays),
         DataType::Float64 => numbers::<Float64Type>(arrays),
         DataType::Boolean => {
-            let parts = arrays.iter().map(|a| a.as_boolean());
-            Arc::new(parts.flat_map(|a| a.iter()).collect::<BooleanArray>())
+            let parts = arrays.iter().map(AsArray::as_boolean);
+            Arc::new(parts.flat_map(BooleanArray::iter).collect::<BooleanArray>())
         }
         DataType::Utf8 => {
-            let parts = arrays.iter().map(|a| a.as_string::<i32>());
+            let parts = arrays.iter().map(AsArray::as_string::<i32>);
             Arc::new(parts.flat_map(|a| a.iter()).collect::<StringArray>())
         }
         other => {

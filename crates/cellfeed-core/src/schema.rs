@@ -2,6 +2,7 @@
 
 use crate::value::ValueType;
 use crate::{Error, Result};
+use arrow_schema::DataType;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -155,6 +156,23 @@ pub enum ColumnKind {
 }
 
 impl ColumnKind {
+    /// Whether values of this kind are had as Arrow arrays of this type.
+    #[must_use]
+    pub fn is_held_by(&self, data_type: &DataType) -> bool {
+        match self {
+            Self::Categorical { .. } => matches!(
+                data_type,
+                DataType::Dictionary(keys, values)
+                    if **keys == DataType::Int32 && **values == DataType::Utf8
+            ),
+            Self::String => *data_type == DataType::Utf8,
+            Self::Integer => matches!(data_type, DataType::Int64 | DataType::UInt64),
+            Self::Float => *data_type == DataType::Float64,
+            Self::Boolean => *data_type == DataType::Boolean,
+            Self::Unreadable(_) => false,
+        }
+    }
+
     /// The kind in one word.
     #[must_use]
     pub fn as_str(&self) -> &'static str {

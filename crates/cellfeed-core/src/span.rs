@@ -62,7 +62,9 @@ impl ValueSpan {
             _ => {
                 let (mut lo, mut hi) = (i64::MAX, i64::MIN);
                 for &v in values {
-                    if let Some(whole) = v.as_integer() {
+                    // A zero below zero is no whole number that an integer could be.
+                    let whole = v.as_integer().filter(|&w| w != 0 || v.to_f64().is_sign_positive());
+                    if let Some(whole) = whole {
                         (lo, hi) = (lo.min(whole), hi.max(whole));
                     } else {
                         self.fractions = true;
@@ -148,6 +150,7 @@ mod tests {
         assert_eq!(smallest(&[vec![i64::MIN].into()]), ValueType::I64);
         assert_eq!(smallest(&[vec![0.1f32, f32::NAN, f32::INFINITY].into()]), ValueType::F32);
         assert_eq!(smallest(&[vec![0.5f64, f64::NAN].into()]), ValueType::F32);
+        assert_eq!(smallest(&[vec![1f64, -0.0].into()]), ValueType::F32);
         assert_eq!(smallest(&[vec![0.1f64].into()]), ValueType::F64);
         assert_eq!(smallest(&[vec![0.5f32].into(), vec![16_777_217i32].into()]), ValueType::F64);
     }

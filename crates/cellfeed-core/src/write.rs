@@ -6,10 +6,12 @@
 
 use crate::csr::CsrRows;
 use crate::element::Extras;
-use crate::schema::{ColumnSchema, MatrixKey};
+use crate::schema::{ColumnKind, ColumnSchema, MatrixKey};
 use crate::table::Table;
 use crate::value::ValueType;
 use crate::{Error, Result, as_u64};
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef};
 use std::fmt;
 use std::sync::Arc;
@@ -88,6 +90,33 @@ impl NewStore {
             if as_u64(array.len()) != n {
                 return wrong(format!("{name} has {} values for {n} cells", array.len()));
             }
+        }
+        for (column, array) in self.obs.iter().zip(&batch.obs) {
+            if !column.kind.is_held_by(array.data_type()) {
+                return wrong(format!(
+                    "the column {:?} is {}, but came as {}",
+                    column.name,
+                    column.kind.as_str(),
+                    array.data_type()
+                ));
+            }
+        }
+        for (column, array) in self.obs.iter().zip(&batch.obs) {
+            if let ColumnKind::Categorical { categories, .. } = &column.kind
+                && let Some(codes) = array.as_dictionary_opt::<Int32Type>()
+                && let Some(found) = codes.values().as_string_opt::<i32>()
+                && !found.iter().eq(categories.iter().map(|c| Some(c.as_str())))
+            {
+                return wrong(format!(
+                    "the column {:?} came with other categories than were announced",
+                    column.name
+                ));
+            }
+        }
+        if let Some(names) = &batch.obs_index
+            && !ColumnKind::String.is_held_by(names.data_type())
+        {
+            return wrong(format!("names of cells came as {}, not as text", names.data_type()));
         }
         Ok(())
     }

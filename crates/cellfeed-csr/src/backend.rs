@@ -1,0 +1,201 @@
+//! The `Backend` of raw CSR stores: looks matrices and columns up, and leaves the reading to `read`.
+
+use crate::columns::{Column, read_table};
+use crate::header::{Header, NAME};
+use crate::layout::{self, Opened, Tables};
+use crate::options::{Access, CsrOptions};
+use crate::read::Matrix;
+use crate::scdl;
+use arrow_array::ArrayRef;
+use async_trait::async_trait;
+use cellfeed_core::io::Engine;
+use cellfeed_core::{
+    Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
+    Schema, Table, take_rows,
+};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use xxhash_rust::xxh3::Xxh3;
+
+/// A raw CSR store, or a BioNeMo SCDL folder.
+#[derive(Debug)]
+pub struct CsrBackend {
+    folder: PathBuf,
+    engine: Arc<Engine>,
+    access: Access,
+    schema: Arc<Schema>,
+    matrices: Vec<(MatrixKey, Matrix)>,
+    columns: Arc<Vec<Column>>,
+    tables: Tables,
+}
+
+/// Whether a folder is a store of this crate's, by its files.
+#[must_use]
+pub fn looks_like(path: &Path) -> bool {
+    path.is_dir() && (path.join(NAME).is_file() || scdl::looks_like(path))
+}
+
+impl CsrBackend {
+    /// Opens a store: reads the header, the row offsets and the genes' names. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` or `Io` if the store cannot be opened, `Unsupported` if it is of a newer
+    /// version, `Corrupt` if its files are not what its header says.
+    pub fn open(path: &Path, engine: Arc<Engine>, options: &CsrOptions) -> Result<Self> {
+        let opened = if !path.join(NAME).exists() && scdl::looks_like(path) {
+            scdl::open(path, &engine)?
+        } else {
+            layout::open(path, &engine)?
+        };
+        let Opened { schema, matrices, columns, tables } = opened;
+        Ok(Self {
+            folder: path.to_path_buf(),
+            engine,
+            access: options.access,
+            schema: Arc::new(schema),
+            matrices,
+            columns: Arc::new(columns),
+            tables,
+        })
+    }
+
+    /// Reads every file of the store and holds it against its checksum. Blocks.
+    ///
+    /// # Errors
+    /// Of kind `Corrupt` naming the first file that is damaged; `Unsupported` for a BioNeMo SCDL
+    /// folder, which has no checksums.
+    pub fn verify_checksums(&self) -> Result<()> {
+        if matches!(self.tables, Tables::Names) {
+            return Err(Error::unsupported("a BioNeMo SCDL folder has no checksums")
+                .with("file", self.folder.display()));
+        }
+        let mut buffer = vec![0u8; 1 << 20];
+        for entry in Header::read(&self.folder)?.files() {
+            let path = crate::columns::check_file(&self.folder, entry)?;
+            let io = |e| Error::io("cannot read", e).with("file", path.display());
+            let mut file = File::open(&path).map_err(io)?;
+            let mut hash = Xxh3::new();
+            loop {
+                let n = file.read(&mut buffer).map_err(io)?;
+                if n == 0 {
+                    break;
+                }
+                hash.update(&buffer[..n]);
+            }
+            let found = format!("{:016x}", hash.digest());
+            if found != entry.xxh3 {
+                return Err(Error::corrupt(format!(
+                    "the file's checksum is {found}, but the header says {}: its bytes are damaged",
+                    entry.xxh3
+                ))
+                .with("file", path.display()));
+            }
+        }
+        Ok(())
+    }
+
+    fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
+        self.schema.matrix(key)?;
+        let found = self.matrices.iter().find(|(k, _)| k == key);
+        found.map(|(_, matrix)| matrix).ok_or_else(|| {
+            Error::internal(format!("matrix {key} is in the schema, but was not opened"))
+        })
+    }
+
+    fn blame(&self, error: Error) -> Error {
+        error.with_default("file", self.folder.display())
+    }
+}
+
+#[async_trait]
+impl Backend for CsrBackend {
+    fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    fn hints(&self) -> Hints {
+        // A row is read by itself, down to the page.
+        Hints { chunk_rows: Some(1.0), concurrency: 1 }
+    }
+
+    fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
+        rows.check_within(self.schema.n_obs)?;
+        Ok(match self.matrix(matrix)? {
+            Matrix::Plain(m) => m.cost(rows),
+            Matrix::Packed(m) => m.cost(rows),
+        })
+    }
+
+    async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        rows.check_within(self.schema.n_obs)?;
+        let read = match self.matrix(matrix)? {
+            Matrix::Plain(m) => m.read(&self.engine, self.access, rows).await,
+            Matrix::Packed(m) => m.read(&self.engine, self.access, rows).await,
+        };
+        read.map_err(|e| self.blame(e.with_default("element", matrix)))
+    }
+
+    async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
+        rows.check_within(self.schema.n_obs)?;
+        let mut wanted = Vec::with_capacity(columns.len());
+        for name in columns {
+            self.schema.check_obs(name)?;
+            let at = self.columns.iter().position(|c| c.schema.name == *name);
+            wanted.push(at.ok_or_else(|| {
+                Error::internal(format!("column {name} is in the schema, but was not opened"))
+            })?);
+        }
+        let (all, rows) = (Arc::clone(&self.columns), rows.clone());
+        let read = move || {
+            let take = |&i: &usize| take_rows(&all[i].whole()?, &rows);
+            wanted.iter().map(take).collect()
+        };
+        self.engine.blocking(read).await.map_err(|e| self.blame(e))
+    }
+
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        let var = match matrix {
+            MatrixKey::X => &self.schema.var,
+            _ => &self.schema.matrix(matrix)?.var,
+        };
+        match &self.tables {
+            Tables::Names => Table::of_names(var.n_vars, &var.names),
+            Tables::Files { folder, var, raw_var } => {
+                let entry = match (matrix, raw_var) {
+                    (MatrixKey::Raw, Some(raw)) => raw,
+                    _ => var,
+                };
+                let (folder, entry) = (folder.clone(), entry.clone());
+                self.engine.blocking(move || read_table(&folder, &entry)).await
+            }
+        }
+    }
+
+    fn archive(&self) -> Option<&dyn Archive> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Archive for CsrBackend {
+    async fn read_extras(&self, _limit: u64) -> Result<Extras> {
+        // The format keeps none.
+        Ok(Extras::default())
+    }
+
+    fn column_cost(&self, matrix: &MatrixKey, _genes: &RowRanges) -> Result<ReadCost> {
+        self.matrix(matrix)?;
+        Err(self.blame(by_rows(matrix)))
+    }
+
+    async fn read_columns(&self, matrix: &MatrixKey, _genes: &RowRanges) -> Result<CsrRows> {
+        self.matrix(matrix)?;
+        Err(self.blame(by_rows(matrix)))
+    }
+}
+
+fn by_rows(matrix: &MatrixKey) -> Error {
+    Error::unsupported(format!("{matrix} is stored by rows; read rows of it"))
+}

@@ -1,0 +1,167 @@
+//! `header.json`: what a store says of itself. The structs are the format's specification in Rust;
+//! `docs/csr-format.md` is the one in words.
+
+use cellfeed_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// The value of `format`.
+pub(crate) const FORMAT: &str = "cellfeed-csr";
+/// The version that is written and the highest that is read.
+pub(crate) const VERSION: u32 = 1;
+/// The file's name.
+pub(crate) const NAME: &str = "header.json";
+/// No header is longer.
+const LONGEST: u64 = 64 << 20;
+
+/// A file of the store.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FileEntry {
+    /// Below the store's folder, with `/` between parts.
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+    /// XXH3 with 64 bits of the file's bytes, 16 hexadecimal digits.
+    pub(crate) xxh3: String,
+}
+
+/// A column of obs or var, or the index.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ColumnEntry {
+    pub(crate) name: String,
+    /// categorical, string, integer, float or boolean.
+    pub(crate) kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ordered: Option<bool>,
+    pub(crate) values: FileEntry,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) categories: Option<FileEntry>,
+}
+
+/// A table: obs, or the genes of matrices.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct TableEntry {
+    pub(crate) n_rows: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<ColumnEntry>,
+    #[serde(default)]
+    pub(crate) columns: Vec<ColumnEntry>,
+}
+
+/// How the rows of a matrix are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LayoutName {
+    Plain,
+    Packed,
+}
+
+/// A matrix.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct MatrixEntry {
+    /// `X`, `layers/NAME` or `raw/X`.
+    pub(crate) key: String,
+    pub(crate) layout: LayoutName,
+    pub(crate) n_vars: u64,
+    pub(crate) nnz: u64,
+    /// u8 .. u64, i8 .. i64, f32, f64.
+    pub(crate) value_type: String,
+    /// u16 or u32.
+    pub(crate) index_type: String,
+    pub(crate) indptr: FileEntry,
+    /// Plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) indices: Option<FileEntry>,
+    /// Plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<FileEntry>,
+    /// Packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offsets: Option<FileEntry>,
+    /// Packed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rows: Option<FileEntry>,
+}
+
+/// The whole header.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Header {
+    pub(crate) format: String,
+    pub(crate) version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) writer: Option<String>,
+    pub(crate) n_obs: u64,
+    pub(crate) obs: TableEntry,
+    pub(crate) var: TableEntry,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) raw_var: Option<TableEntry>,
+    pub(crate) matrices: Vec<MatrixEntry>,
+}
+
+impl Header {
+    /// Reads and checks what can be checked without the other files.
+    pub(crate) fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(NAME);
+        let blame = |e: Error| e.with("file", path.display());
+        let io = |e| blame(Error::io("cannot read", e));
+        let mut file = File::open(&path).map_err(io)?;
+        let length = file.metadata().map_err(io)?.len();
+        if length > LONGEST {
+            return Err(blame(Error::corrupt(format!("a header of {length} bytes is too long"))));
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(|e| match e.kind() {
+            std::io::ErrorKind::InvalidData => blame(Error::corrupt("the header is not text")),
+            _ => io(e),
+        })?;
+        // The version first: what follows may be otherwise in another.
+        let value: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| blame(Error::corrupt(format!("the header is damaged: {e}"))))?;
+        if value["format"] != FORMAT {
+            return Err(blame(Error::unsupported(format!(
+                "the header's format is {}, but {FORMAT:?} was expected",
+                value["format"]
+            ))));
+        }
+        match value["version"].as_u64() {
+            Some(1) => {}
+            Some(v) if v > u64::from(VERSION) => {
+                return Err(blame(Error::unsupported(format!(
+                    "the store is of version {v}, and versions up to {VERSION} are read; a newer \
+                     Cellfeed reads it"
+                ))));
+            }
+            _ => {
+                return Err(blame(Error::corrupt(format!(
+                    "the header's version is {}",
+                    value["version"]
+                ))));
+            }
+        }
+        serde_json::from_value(value)
+            .map_err(|e| blame(Error::corrupt(format!("the header is damaged: {e}"))))
+    }
+
+    /// As text, for the writer.
+    pub(crate) fn text(&self) -> Result<String> {
+        let text = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::internal("cannot write the header").caused_by(e))?;
+        Ok(text + "\n")
+    }
+
+    /// Every file that the header names.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileEntry> {
+        let tables = [Some(&self.obs), Some(&self.var), self.raw_var.as_ref()];
+        let columns = tables.into_iter().flatten().flat_map(|t| t.index.iter().chain(&t.columns));
+        let columns = columns.flat_map(|c| std::iter::once(&c.values).chain(&c.categories));
+        let matrices = self.matrices.iter().flat_map(|m| {
+            std::iter::once(&m.indptr)
+                .chain(&m.indices)
+                .chain(&m.data)
+                .chain(&m.offsets)
+                .chain(&m.rows)
+        });
+        columns.chain(matrices)
+    }
+}

@@ -1,0 +1,252 @@
+//! Header and files to schema. Every length is held against the header and against the others before
+//! anything is sized by it.
+
+use crate::columns::{Column, check_file};
+use crate::header::{FileEntry, Header, LayoutName, MatrixEntry, NAME, TableEntry};
+use crate::map::MappedFile;
+use crate::packed::PackedMatrix;
+use crate::read::{Array, Matrix, PlainMatrix};
+use cellfeed_core::io::{Engine, LocalFile};
+use cellfeed_core::{
+    ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets,
+    Schema, ValueType, VarSchema, typed,
+};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A store that was understood.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) schema: Schema,
+    pub(crate) matrices: Vec<(MatrixKey, Matrix)>,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) tables: Tables,
+}
+
+/// Where the genes' tables are, for conversion.
+#[derive(Debug)]
+pub(crate) enum Tables {
+    /// Of X and the layers, and of `raw/X`.
+    Files { folder: PathBuf, var: Box<TableEntry>, raw_var: Option<Box<TableEntry>> },
+    /// Names alone, which are in the schema.
+    Names,
+}
+
+/// Opens a store of our own format.
+pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
+    let header = Header::read(folder)?;
+    let blame = |e: Error| e.with_default("file", folder.join(NAME).display());
+    if header.obs.n_rows != header.n_obs {
+        return Err(blame(Error::corrupt(format!(
+            "obs has {} rows for {} cells",
+            header.obs.n_rows, header.n_obs
+        ))));
+    }
+    for entry in header.files() {
+        check_file(folder, entry)?;
+    }
+    let columns = |table: &TableEntry| -> Result<Vec<Column>> {
+        table.columns.iter().map(|c| Column::open(folder, c, table.n_rows)).collect()
+    };
+    let index = |table: &TableEntry| -> Result<Option<Column>> {
+        table.index.as_ref().map(|c| Column::open(folder, c, table.n_rows)).transpose()
+    };
+    let var_schema = |table: &TableEntry| -> Result<Arc<VarSchema>> {
+        let names = match index(table)? {
+            None => Vec::new(),
+            Some(column) => {
+                use arrow_array::cast::AsArray;
+                let array = column.whole()?;
+                let texts = array
+                    .as_string_opt::<i32>()
+                    .ok_or_else(|| blame(Error::corrupt("the names of the genes are not text")))?;
+                texts.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
+            }
+        };
+        let described = columns(table)?.into_iter().map(|c| c.schema).collect();
+        Ok(Arc::new(VarSchema { n_vars: table.n_rows, names, columns: described }))
+    };
+    let var = var_schema(&header.var)?;
+    let raw_var = header.raw_var.as_ref().map(&var_schema).transpose()?;
+
+    let (mut described, mut matrices) = (Vec::new(), Vec::new());
+    for entry in &header.matrices {
+        let key: MatrixKey = entry
+            .key
+            .parse()
+            .map_err(|_| blame(Error::corrupt(format!("a matrix is called {:?}", entry.key))))?;
+        if described.iter().any(|m: &MatrixSchema| m.key == key) {
+            return Err(blame(Error::corrupt(format!("there are two matrices {key}"))));
+        }
+        let var = match (&key, &raw_var) {
+            (MatrixKey::Raw, Some(raw)) => raw,
+            _ => &var,
+        };
+        let (schema, matrix) = open_matrix(folder, engine, entry, &key, header.n_obs, var)
+            .map_err(|e| blame(e.with_default("element", &key)))?;
+        described.push(schema);
+        matrices.push((key, matrix));
+    }
+    let mut readable = columns(&header.obs)?;
+    let obs: Vec<ColumnSchema> = readable.iter().map(|c| c.schema.clone()).collect();
+    let index = index(&header.obs)?;
+    let obs_index = index.as_ref().map(|c| c.schema.name.clone());
+    readable.extend(index);
+    let schema = Schema {
+        format: "csr".to_owned(),
+        location: folder.display().to_string(),
+        writer: header.writer.clone(),
+        n_obs: header.n_obs,
+        matrices: described,
+        obs_index,
+        obs,
+        var,
+    };
+    let tables = Tables::Files {
+        folder: folder.to_path_buf(),
+        var: Box::new(header.var),
+        raw_var: header.raw_var.map(Box::new),
+    };
+    Ok(Opened { schema, matrices, columns: readable, tables })
+}
+
+fn open_matrix(
+    folder: &Path,
+    engine: &Arc<Engine>,
+    entry: &MatrixEntry,
+    key: &MatrixKey,
+    n_obs: u64,
+    var: &Arc<VarSchema>,
+) -> Result<(MatrixSchema, Matrix)> {
+    if entry.n_vars != var.n_vars {
+        return Err(Error::corrupt(format!(
+            "the matrix has {} genes, but its table has {}",
+            entry.n_vars, var.n_vars
+        )));
+    }
+    if u32::try_from(entry.n_vars).is_err() {
+        return Err(Error::unsupported("2^32 genes and more"));
+    }
+    let value_type: ValueType =
+        entry.value_type.parse().map_err(|e: Error| Error::corrupt(e.message().to_owned()))?;
+    let index_type = match entry.index_type.as_str() {
+        "u16" => ValueType::U16,
+        "u32" => ValueType::U32,
+        other => return Err(Error::corrupt(format!("gene indices of type {other:?}"))),
+    };
+    let entries = n_obs.checked_add(1).ok_or_else(|| Error::corrupt("too many cells"))?;
+    if entry.indptr.bytes != entries.saturating_mul(8) {
+        return Err(Error::corrupt(format!(
+            "indptr has {} bytes, but {n_obs} cells need {}",
+            entry.indptr.bytes,
+            entries.saturating_mul(8)
+        ))
+        .with("file", folder.join(&entry.indptr.path).display()));
+    }
+    let offsets = read_offsets(&folder.join(&entry.indptr.path))?;
+    if offsets.nnz() != entry.nnz {
+        return Err(Error::corrupt(format!(
+            "indptr ends at {}, but the header says {} values",
+            offsets.nnz(),
+            entry.nnz
+        ))
+        .with("file", folder.join(&entry.indptr.path).display()));
+    }
+    let storage = |name: &str, element: ValueType, file: &FileEntry| ArrayStorage {
+        name: format!("{key}/{name}"),
+        element: element.as_str().to_owned(),
+        shape: vec![entry.nnz],
+        chunk: None,
+        n_chunks: 1,
+        codecs: if entry.layout == LayoutName::Packed { vec!["packed".into()] } else { vec![] },
+        bytes: file.bytes,
+    };
+    let missing = |what: &str| Error::corrupt(format!("the header names no file for {what}"));
+    let (matrix, arrays) = match entry.layout {
+        LayoutName::Plain => {
+            let indices = entry.indices.as_ref().ok_or_else(|| missing("indices"))?;
+            let data = entry.data.as_ref().ok_or_else(|| missing("data"))?;
+            let matrix = Matrix::Plain(Arc::new(PlainMatrix {
+                indices: open_array(folder, engine, indices, index_type, entry.nnz)?,
+                data: open_array(folder, engine, data, value_type, entry.nnz)?,
+                offsets,
+                n_vars: entry.n_vars,
+            }));
+            let arrays =
+                vec![storage("indices", index_type, indices), storage("data", value_type, data)];
+            (matrix, arrays)
+        }
+        LayoutName::Packed => {
+            let starts = entry.offsets.as_ref().ok_or_else(|| missing("offsets"))?;
+            let rows = entry.rows.as_ref().ok_or_else(|| missing("rows"))?;
+            let bytes = |file: &FileEntry| folder.join(&file.path);
+            let starts = read_offsets(&bytes(starts))?;
+            let file = Arc::new(LocalFile::open(&bytes(rows), Arc::clone(engine))?);
+            let map = MappedFile::open(&bytes(rows), rows.bytes)?;
+            let arrays = vec![storage("rows", value_type, rows)];
+            let matrix = PackedMatrix::try_new(
+                offsets,
+                starts,
+                file,
+                map,
+                value_type,
+                index_type,
+                entry.n_vars,
+            )
+            .map_err(|e| e.with_default("file", bytes(rows).display()))?;
+            (Matrix::Packed(Arc::new(matrix)), arrays)
+        }
+    };
+    let schema = MatrixSchema {
+        key: key.clone(),
+        encoding: Encoding::Csr,
+        value_type,
+        nnz: Some(entry.nnz),
+        var: Arc::clone(var),
+        arrays,
+        unreadable: None,
+    };
+    Ok((schema, matrix))
+}
+
+/// Describes a plain array: its file must hold just its elements.
+pub(crate) fn open_array(
+    folder: &Path,
+    engine: &Arc<Engine>,
+    entry: &FileEntry,
+    element: ValueType,
+    len: u64,
+) -> Result<Array> {
+    let path = folder.join(&entry.path);
+    let size = u64::try_from(element.size()).unwrap_or(8);
+    if len.checked_mul(size) != Some(entry.bytes) {
+        return Err(Error::corrupt(format!(
+            "{len} elements of {element} take {} bytes, but the file has {}",
+            len.saturating_mul(size),
+            entry.bytes
+        ))
+        .with("file", path.display()));
+    }
+    let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
+    let map = MappedFile::open(&path, entry.bytes)?;
+    Ok(Array { path, bytes: entry.bytes, element, file, map })
+}
+
+/// Reads row offsets of 64 bits, in parts; the caller has checked the file's length.
+fn read_offsets(path: &Path) -> Result<RowOffsets> {
+    let blame = |e: Error| e.with_default("file", path.display());
+    let mut file = File::open(path).map_err(|e| blame(Error::io("cannot open", e)))?;
+    let mut builder = RowOffsets::builder();
+    loop {
+        let mut part = Vec::new();
+        let mut window = (&mut file).take(8 << 20);
+        window.read_to_end(&mut part).map_err(|e| blame(Error::io("cannot read", e)))?;
+        if part.is_empty() {
+            return Ok(builder.finish());
+        }
+        let entries = typed::<u64>(part.into()).map_err(blame)?;
+        builder.extend(entries.iter().map(|&e| u64::from_le(e))).map_err(blame)?;
+    }
+}

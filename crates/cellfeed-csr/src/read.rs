@@ -1,0 +1,189 @@
+//! Rows to segments: views of the map where the page cache holds the rows, else one buffer filled by
+//! positional reads, many at once.
+
+use crate::map::MappedFile;
+use crate::options::Access;
+use crate::packed::PackedMatrix;
+use cellfeed_core::io::{ByteSource, Engine, LocalFile};
+use cellfeed_core::{
+    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
+    Values, typed,
+};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A matrix that can be read, shared with the threads that read it.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    Plain(Arc<PlainMatrix>),
+    Packed(Arc<PackedMatrix>),
+}
+
+/// A file of elements.
+#[derive(Debug, Clone)]
+pub(crate) struct Array {
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: u64,
+    pub(crate) element: ValueType,
+    pub(crate) file: Arc<LocalFile>,
+    pub(crate) map: MappedFile,
+}
+
+/// Row offsets in memory, indices and values in files.
+#[derive(Debug)]
+pub(crate) struct PlainMatrix {
+    pub(crate) offsets: RowOffsets,
+    pub(crate) indices: Array,
+    pub(crate) data: Array,
+    pub(crate) n_vars: u64,
+}
+
+/// Blocks of a fetch that are looked at to tell whether the page cache holds it.
+const PROBES: usize = 16;
+
+impl Array {
+    fn size(&self) -> u64 {
+        u64::try_from(self.element.size()).unwrap_or(8)
+    }
+
+    /// Byte ranges of element ranges.
+    fn ranges(&self, elements: &[Range<u64>]) -> Vec<Range<u64>> {
+        elements.iter().map(|r| r.start * self.size()..r.end * self.size()).collect()
+    }
+
+    /// Whether a few of the ranges are all in memory.
+    fn resident(&self, elements: &[Range<u64>]) -> bool {
+        let step = elements.len().div_ceil(PROBES).max(1);
+        let starts = elements.iter().step_by(step).map(|r| r.start * self.size());
+        self.map.resident(starts)
+    }
+
+    /// A part of the map.
+    fn slice(&self, elements: &Range<u64>) -> bytes::Bytes {
+        let at = |e: u64| usize::try_from(e * self.size()).unwrap_or(usize::MAX);
+        self.map.bytes().slice(at(elements.start)..at(elements.end))
+    }
+}
+
+fn indices_of(element: ValueType, bytes: bytes::Bytes) -> Result<Indices> {
+    Ok(match element {
+        ValueType::U16 => Indices::U16(typed::<u16>(bytes)?),
+        ValueType::U32 => Indices::U32(typed::<u32>(bytes)?),
+        // Columns of BioNeMo SCDL that are narrower or wider than ours: the one case of a copy.
+        ValueType::U8 => {
+            Indices::U16(bytes.iter().map(|&b| u16::from(b)).collect::<Vec<_>>().into())
+        }
+        ValueType::U64 => {
+            let wide = typed::<u64>(bytes)?;
+            let narrow = wide.iter().map(|&v| u32::try_from(v).unwrap_or(u32::MAX));
+            Indices::U32(narrow.collect::<Vec<_>>().into())
+        }
+        other => return Err(Error::internal(format!("gene indices of type {other}"))),
+    })
+}
+
+impl PlainMatrix {
+    /// What reading costs; by the map less.
+    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
+        let ranges = self.offsets.element_ranges(rows);
+        let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
+        // Indices of 8 or 64 bits are converted.
+        let converted = match self.indices.element {
+            ValueType::U8 => 2,
+            ValueType::U64 => 4,
+            _ => 0,
+        };
+        let bytes = nnz * (self.indices.size() + self.data.size());
+        let segments = u64::try_from(rows.as_slice().len()).unwrap_or(0);
+        let kept = bytes + nnz * converted + (rows.n_rows() + segments + 1) * 8;
+        ReadCost {
+            bytes_read: bytes,
+            bytes_decoded: 0,
+            bytes_held: kept,
+            bytes_kept: kept,
+            exact: true,
+        }
+    }
+
+    /// Reads rows.
+    pub(crate) async fn read(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        access: Access,
+        rows: &RowRanges,
+    ) -> Result<CsrRows> {
+        let (this, rows) = (Arc::clone(self), rows.clone());
+        if rows.is_empty() {
+            return Ok(CsrRows::default());
+        }
+        let by_map = match access {
+            Access::Map => true,
+            Access::Read => false,
+            Access::Auto => {
+                let (this, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
+                let probe =
+                    move || Ok(this.indices.resident(&elements) && this.data.resident(&elements));
+                engine.blocking(probe).await?
+            }
+        };
+        if by_map {
+            return engine.compute(move || this.map_rows(&rows)).await;
+        }
+        let elements = self.offsets.element_ranges(&rows);
+        let (indices, data) = futures::try_join!(
+            self.indices.file.get_ranges(self.indices.ranges(&elements)),
+            self.data.file.get_ranges(self.data.ranges(&elements))
+        )?;
+        engine.compute(move || this.bytes_rows(&rows, indices, data)).await
+    }
+
+    /// A segment for each range of rows, all of them views of the map.
+    fn map_rows(&self, rows: &RowRanges) -> Result<CsrRows> {
+        for array in [&self.indices, &self.data] {
+            array.map.check(array.bytes, &array.path)?;
+        }
+        let segments = rows
+            .as_slice()
+            .par_iter()
+            .map(|range| {
+                let part = RowRanges::single(range.clone());
+                let elements = self.offsets.start(range.start)..self.offsets.start(range.end);
+                self.segment(&part, self.indices.slice(&elements), self.data.slice(&elements))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(CsrRows::new(segments))
+    }
+
+    fn bytes_rows(
+        &self,
+        rows: &RowRanges,
+        indices: bytes::Bytes,
+        data: bytes::Bytes,
+    ) -> Result<CsrRows> {
+        Ok(CsrRows::new(vec![self.segment(rows, indices, data)?]))
+    }
+
+    fn segment(
+        &self,
+        rows: &RowRanges,
+        indices: bytes::Bytes,
+        data: bytes::Bytes,
+    ) -> Result<CsrSegment> {
+        let indptr = self.offsets.relative(rows).into();
+        let segment = || {
+            let indices = indices_of(self.indices.element, indices)?;
+            let values = Values::from_bytes(self.data.element, data)?;
+            CsrSegment::try_new(indptr, indices, values, self.n_vars)
+        };
+        segment().map_err(|e| name_row(e, rows).with_default("file", self.indices.path.display()))
+    }
+}
+
+/// Turns the row within the answer, which errors carry, into the row in the store.
+pub(crate) fn name_row(error: Error, rows: &RowRanges) -> Error {
+    let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
+    let Some(row) = row.and_then(|row: usize| rows.iter_rows().nth(row)) else { return error };
+    Error::new(error.kind(), error.message()).with("row", row)
+}

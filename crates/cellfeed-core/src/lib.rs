@@ -12,6 +12,7 @@
 )]
 
 mod backend;
+mod concat;
 mod csr;
 mod digest;
 mod diversity;
@@ -31,6 +32,7 @@ mod value;
 mod write;
 
 pub use backend::{Archive, Backend, BackendExt, Hints, ReadCost};
+pub use concat::{ConcatBackend, ConcatOptions, Join};
 pub use csr::{CsrRows, CsrSegment, first_bad_row};
 pub use digest::Digest;
 pub use diversity::{entropy_bits, label_entropy};

@@ -1,0 +1,398 @@
+//! Metadata to schema: matrices, obs and var of an AnnData group; refuses what contradicts itself.
+
+use crate::meta::array::ArrayMeta;
+use crate::meta::dtype::Kind;
+use crate::meta::{Node, join, members, node};
+use crate::read::array::{Array, bytes_below, integers};
+use crate::read::column::{Column, Source};
+use crate::read::dense::DenseMatrix;
+use crate::read::sparse::SparseMatrix;
+use crate::read::{Context, as_u64};
+use arrow_array::Array as _;
+use arrow_array::cast::AsArray;
+use cellfeed_core::{
+    ColumnKind, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result,
+    RowOffsets, Schema, ValueType, VarSchema,
+};
+use futures::executor::block_on;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A matrix that can be read.
+#[derive(Debug)]
+pub(crate) enum Matrix {
+    Sparse(SparseMatrix),
+    ByColumns(SparseMatrix),
+    Dense(DenseMatrix),
+}
+
+/// An obs or var table.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) index: Column,
+    pub(crate) columns: Vec<Column>,
+    /// Those that cannot be read are among them.
+    pub(crate) schema: Vec<ColumnSchema>,
+    pub(crate) n_rows: u64,
+}
+
+/// An AnnData group.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) schema: Schema,
+    pub(crate) matrices: Vec<(MatrixKey, Matrix)>,
+    pub(crate) obs: Frame,
+    pub(crate) var: Frame,
+    pub(crate) raw_var: Option<Frame>,
+}
+
+fn root(context: &Context) -> &Path {
+    context.files.root()
+}
+
+fn need(context: &Context, path: &str) -> Result<Node> {
+    node(root(context), path)?
+        .ok_or_else(|| Error::corrupt(format!("the store has no {path}")).with("element", path))
+}
+
+fn array(context: &Context, path: &str) -> Result<Array> {
+    Ok(Array::new(ArrayMeta::new(&need(context, path)?)?))
+}
+
+fn vector(context: &Context, path: &str, n: u64) -> Result<Arc<Array>> {
+    let array = array(context, path)?;
+    if array.meta.shape != [n] {
+        return Err(array.blame(Error::corrupt(format!(
+            "the shape is {:?} where {n} values should be",
+            array.meta.shape
+        ))));
+    }
+    Ok(Arc::new(array))
+}
+
+/// Opens the AnnData group at `at` (`""` for the root).
+pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
+    let location = root(context).display().to_string();
+    let top = node(root(context), at)?.ok_or_else(|| {
+        Error::unsupported("this is no Zarr store: it has neither zarr.json nor .zgroup")
+    })?;
+    if top.array.is_some() {
+        return Err(Error::unsupported("the root is an array, not an AnnData group"));
+    }
+    if node(root(context), &join(at, "obs"))?.is_none() {
+        return Err(Error::unsupported("this is no AnnData store: it has no obs"));
+    }
+    let obs = frame(context, &join(at, "obs"))?;
+    let var = frame(context, &join(at, "var"))?;
+    let (n_obs, n_vars) = (obs.n_rows, var.n_rows);
+    let var_schema = Arc::new(var_schema(context, &var)?);
+    let mut matrices = Vec::new();
+    let mut schemas = Vec::new();
+    let mut wanted = vec![(MatrixKey::X, join(at, "X"), Arc::clone(&var_schema))];
+    let layers = join(at, "layers");
+    if node(root(context), &layers)?.is_some() {
+        for name in members(root(context), &layers)? {
+            let path = join(&layers, &name);
+            wanted.push((MatrixKey::Layer(name), path, Arc::clone(&var_schema)));
+        }
+    }
+    let mut raw_var = None;
+    if let Some(raw) = node(root(context), &join(at, "raw"))?
+        && raw.text("encoding-type") != Some("null")
+        && raw.array.is_none()
+        && node(root(context), &join(&raw.path, "X"))?.is_some()
+    {
+        let genes = frame(context, &join(&raw.path, "var"))?;
+        let schema = Arc::new(self::var_schema(context, &genes)?);
+        wanted.push((MatrixKey::Raw, join(&raw.path, "X"), schema));
+        raw_var = Some(genes);
+    }
+    for (key, path, genes) in wanted {
+        let Some(found) = node(root(context), &path)? else { continue };
+        if found.text("encoding-type") == Some("null") {
+            continue;
+        }
+        match matrix(context, &found, &key, n_obs, &genes) {
+            Ok((schema, matrix)) => {
+                schemas.push(schema);
+                matrices.push((key, matrix));
+            }
+            // What other matrices do not rest on is listed with the reason.
+            Err(e) if e.kind() == ErrorKind::Unsupported && key != MatrixKey::X => {
+                schemas.push(MatrixSchema {
+                    key,
+                    encoding: Encoding::Dense,
+                    value_type: ValueType::F32,
+                    nnz: None,
+                    var: genes,
+                    arrays: Vec::new(),
+                    unreadable: Some(e.message().to_owned()),
+                });
+            }
+            Err(e) => return Err(e.with_default("element", path)),
+        }
+    }
+    let _ = n_vars;
+    let schema = Schema {
+        format: "zarr".to_owned(),
+        location,
+        writer: None,
+        n_obs,
+        matrices: schemas,
+        obs_index: Some(obs.index.schema.name.clone()),
+        obs: obs.schema.clone(),
+        var: var_schema,
+    };
+    Ok(Opened { schema, matrices, obs, var, raw_var })
+}
+
+fn var_schema(context: &Context, var: &Frame) -> Result<VarSchema> {
+    let names = block_on(var.index.whole(context))?;
+    let names = match names.as_string_opt::<i32>() {
+        Some(names) => names.iter().map(|n| n.unwrap_or_default().to_owned()).collect(),
+        None => Vec::new(),
+    };
+    Ok(VarSchema { n_vars: var.n_rows, names, columns: var.schema.clone() })
+}
+
+fn matrix(
+    context: &Context,
+    found: &Node,
+    key: &MatrixKey,
+    n_obs: u64,
+    genes: &Arc<VarSchema>,
+) -> Result<(MatrixSchema, Matrix)> {
+    let n_vars = genes.n_vars;
+    let bytes = |array: &Array| bytes_below(&root(context).join(&array.meta.path));
+    let check = |shape: &[u64]| {
+        if shape == [n_obs, n_vars] {
+            return Ok(());
+        }
+        Err(Error::corrupt(format!(
+            "{key} has the shape {shape:?}, but there are {n_obs} cells and {n_vars} genes"
+        )))
+    };
+    let of = |encoding, value_type, nnz, arrays, unreadable| MatrixSchema {
+        key: key.clone(),
+        encoding,
+        value_type,
+        nnz,
+        var: Arc::clone(genes),
+        arrays,
+        unreadable,
+    };
+    if found.array.is_some() {
+        let array = Array::new(ArrayMeta::new(found)?);
+        check(&array.meta.shape)?;
+        let Kind::Number(value_type) = array.meta.kind else {
+            return Err(Error::unsupported(format!("{key} holds {}", array.meta.kind.name())));
+        };
+        let arrays = vec![array.meta.storage(bytes(&array))];
+        let schema = of(Encoding::Dense, value_type, None, arrays, None);
+        return Ok((schema, Matrix::Dense(DenseMatrix { array: Arc::new(array), value_type })));
+    }
+    let by_columns = match found.text("encoding-type") {
+        Some("csr_matrix") => false,
+        Some("csc_matrix") => true,
+        other => {
+            return Err(Error::unsupported(format!(
+                "{key} has the encoding-type {other:?}; csr_matrix, csc_matrix and array are read"
+            )));
+        }
+    };
+    let shape: Option<Vec<u64>> = found
+        .attributes
+        .get("shape")
+        .and_then(|s| s.as_array())
+        .and_then(|s| s.iter().map(serde_json::Value::as_u64).collect());
+    let shape = shape.ok_or_else(|| Error::corrupt(format!("{key} has no shape of lengths")))?;
+    check(&shape)?;
+    let member = |name: &str| array(context, &join(&found.path, name));
+    let (indptr, mut indices, mut data) = (member("indptr")?, member("indices")?, member("data")?);
+    let (n_rows, n_indices) = if by_columns { (n_vars, n_obs) } else { (n_obs, n_vars) };
+    if indptr.meta.shape != [n_rows + 1] {
+        return Err(indptr.blame(Error::corrupt(format!(
+            "indptr has the shape {:?}, not [{}]",
+            indptr.meta.shape,
+            n_rows + 1
+        ))));
+    }
+    if data.meta.shape.len() != 1 || data.meta.shape != indices.meta.shape {
+        return Err(data.blame(Error::corrupt(format!(
+            "data has the shape {:?}, indices {:?}",
+            data.meta.shape, indices.meta.shape
+        ))));
+    }
+    integers(indices.meta.kind, &[]).map_err(|e| indices.blame(e))?;
+    integers(indptr.meta.kind, &[]).map_err(|e| indptr.blame(e))?;
+    let Kind::Number(value_type) = data.meta.kind else {
+        return Err(data.blame(Error::unsupported(format!("data is {}", data.meta.kind.name()))));
+    };
+    indices.strict = true;
+    data.strict = data.meta.sharding.is_some();
+    let indptr = Arc::new(indptr);
+    let mut builder = RowOffsets::builder();
+    let entries = block_on(indptr.read_integers(context))?;
+    if let Some(negative) = entries.iter().find(|&&p| p < 0) {
+        return Err(
+            indptr.blame(Error::corrupt(format!("indptr has a negative entry, {negative}")))
+        );
+    }
+    builder.extend(entries.into_iter().map(i64::unsigned_abs)).map_err(|e| indptr.blame(e))?;
+    let offsets = builder.finish();
+    if offsets.nnz() != data.meta.len() {
+        return Err(indptr.blame(Error::corrupt(format!(
+            "indptr ends at {}, but data has {} values",
+            offsets.nnz(),
+            data.meta.len()
+        ))));
+    }
+    let nnz = Some(offsets.nnz());
+    let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(bytes(a))).into();
+    let (indices, data) = (Arc::new(indices), Arc::new(data));
+    let sparse = SparseMatrix { offsets, indices, data, value_type, n_indices };
+    Ok(if by_columns {
+        let why = format!(
+            "{key} is stored by columns (CSC), so reading a cell would read all of it: write it by \
+             rows with cellfeed convert"
+        );
+        (of(Encoding::Csc, value_type, nnz, arrays, Some(why)), Matrix::ByColumns(sparse))
+    } else {
+        (of(Encoding::Csr, value_type, nnz, arrays, None), Matrix::Sparse(sparse))
+    })
+}
+
+/// Opens an obs or var table.
+fn frame(context: &Context, path: &str) -> Result<Frame> {
+    let found = need(context, path)?;
+    if found.array.is_some() {
+        return Err(Error::unsupported(format!(
+            "{path} is a structured array of an old version: read the store with Python anndata and \
+             write it again"
+        ))
+        .with("element", path));
+    }
+    let index = found.text("_index").unwrap_or("_index").to_owned();
+    let (head, n_rows) = column_of(context, path, &index, None)?;
+    let order: Vec<String> = match found.attributes.get("column-order").and_then(|o| o.as_array()) {
+        Some(list) => list.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect(),
+        None => members(root(context), path)?
+            .into_iter()
+            .filter(|n| *n != index && n != "__categories")
+            .collect(),
+    };
+    let (mut columns, mut schema) = (Vec::new(), Vec::new());
+    for name in order {
+        match column_of(context, path, &name, Some(n_rows)) {
+            Ok((column, _)) => {
+                schema.push(column.schema.clone());
+                columns.push(column);
+            }
+            Err(e) => schema.push(ColumnSchema {
+                name,
+                kind: ColumnKind::Unreadable(e.to_string()),
+                encoding: String::new(),
+            }),
+        }
+    }
+    Ok(Frame { index: head, columns, schema, n_rows })
+}
+
+fn kind_of(array: &Array) -> ColumnKind {
+    match array.meta.kind {
+        Kind::Text | Kind::Fixed(_) => ColumnKind::String,
+        Kind::Bool => ColumnKind::Boolean,
+        Kind::Number(ValueType::F16 | ValueType::F32 | ValueType::F64) => ColumnKind::Float,
+        Kind::Number(_) => ColumnKind::Integer,
+    }
+}
+
+/// A column and its length, which must be `n` where that is known.
+fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Result<(Column, u64)> {
+    let path = join(frame, name);
+    let found = need(context, &path)?;
+    let length = |array: &Array| match (array.meta.shape.as_slice(), n) {
+        ([have], Some(n)) if *have != n => {
+            Err(array.blame(Error::corrupt(format!("the column has {have} values, not {n}"))))
+        }
+        ([have], _) => Ok(*have),
+        (shape, _) => Err(array.blame(Error::corrupt(format!("a column has the shape {shape:?}")))),
+    };
+    let schema = |kind| ColumnSchema { name: name.to_owned(), kind, encoding: found.encoding() };
+    let categorical = |codes: Array, categories: &str, ordered: bool| {
+        let n = length(&codes)?;
+        integers(codes.meta.kind, &[]).map_err(|e| codes.blame(e))?;
+        let values = Arc::new(array(context, categories)?);
+        let texts = block_on(texts_of(context, &values))?;
+        let kind = ColumnKind::Categorical { categories: Arc::new(texts), ordered };
+        Ok((Column::new(schema(kind), Source::Categorical { codes: Arc::new(codes) }), n))
+    };
+    let ordered = |node: &Node| node.attributes.get("ordered").and_then(|o| o.as_bool());
+    if found.array.is_some() {
+        let values = Array::new(ArrayMeta::new(&found)?);
+        // anndata 0.7: codes, with the path of their categories.
+        if let Some(categories) = found.text("categories") {
+            let categories = if node(root(context), &join(frame, categories))?.is_some() {
+                join(frame, categories)
+            } else {
+                categories.to_owned()
+            };
+            let ordered = ordered(&need(context, &categories)?).unwrap_or(false);
+            return categorical(values, &categories, ordered);
+        }
+        let n = length(&values)?;
+        let source = Source::Plain { values: Arc::new(values), mask: None };
+        let kind = match &source {
+            Source::Plain { values, .. } => kind_of(values),
+            Source::Categorical { .. } => ColumnKind::Integer,
+        };
+        return Ok((Column::new(schema(kind), source), n));
+    }
+    match found.text("encoding-type") {
+        Some("categorical") => categorical(
+            array(context, &join(&path, "codes"))?,
+            &join(&path, "categories"),
+            ordered(&found).unwrap_or(false),
+        ),
+        Some("nullable-integer" | "nullable-boolean" | "nullable-string-array") => {
+            let values = Arc::new(array(context, &join(&path, "values"))?);
+            let n = length(&values)?;
+            let mask = vector(context, &join(&path, "mask"), n)?;
+            if mask.meta.kind != Kind::Bool {
+                return Err(mask.blame(Error::corrupt("a mask is not bool")));
+            }
+            let kind = kind_of(&values);
+            Ok((Column::new(schema(kind), Source::Plain { values, mask: Some(mask) }), n))
+        }
+        other => Err(Error::unsupported(format!("a column of the encoding {other:?} is not read"))
+            .with("element", path)),
+    }
+}
+
+/// Categories as text, whatever they are.
+async fn texts_of(context: &Context, values: &Arc<Array>) -> Result<Vec<String>> {
+    if values.meta.shape.len() != 1 {
+        return Err(values.blame(Error::corrupt("categories are no list")));
+    }
+    let schema = ColumnSchema {
+        name: values.meta.path.clone(),
+        kind: kind_of(values),
+        encoding: String::new(),
+    };
+    let source = Source::Plain { values: Arc::clone(values), mask: None };
+    let all = Column::new(schema, source).whole(context).await?;
+    let n = all.len();
+    Ok(if let Some(texts) = all.as_string_opt::<i32>() {
+        texts.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
+    } else if let Some(bools) = all.as_boolean_opt() {
+        (0..n).map(|i| if bools.value(i) { "True" } else { "False" }.to_owned()).collect()
+    } else if let Some(ints) = all.as_primitive_opt::<arrow_array::types::Int64Type>() {
+        ints.values().iter().map(ToString::to_string).collect()
+    } else if let Some(ints) = all.as_primitive_opt::<arrow_array::types::UInt64Type>() {
+        ints.values().iter().map(ToString::to_string).collect()
+    } else if let Some(floats) = all.as_primitive_opt::<arrow_array::types::Float64Type>() {
+        floats.values().iter().map(|f| format!("{f:?}")).collect()
+    } else {
+        return Err(values.blame(Error::unsupported(format!("{} categories", as_u64(n)))));
+    })
+}

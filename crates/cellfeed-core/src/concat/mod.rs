@@ -60,6 +60,12 @@ impl ConcatOptions {
         self.label = Some(column.into());
         self
     }
+
+    /// The column that says which store a cell is of, if it is wanted.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
 }
 
 /// A matrix of all stores.

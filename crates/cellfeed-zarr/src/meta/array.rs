@@ -251,9 +251,9 @@ fn v3(path: &str, meta: &Value) -> Result<ArrayMeta> {
         let sharding = Sharding { at_end: c["index_location"] != "start", checksum };
         let inner = lengths(&c["chunk_shape"], "the shape of inner chunks")?;
         let list = c["codecs"].as_array().unwrap_or(&none);
-        (inner, Some(sharding), self::chain(list, shape.len())?)
+        (inner, Some(sharding), chain(list, shape.len())?)
     } else {
-        (outer.clone(), None, self::chain(codecs, shape.len())?)
+        (outer.clone(), None, chain(codecs, shape.len())?)
     };
     Ok(ArrayMeta {
         path: path.to_owned(),

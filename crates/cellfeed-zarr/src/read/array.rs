@@ -401,7 +401,7 @@ fn utf32(item: &[u8]) -> Result<String> {
 /// Texts of a chunk: how many, then each with its length before it.
 fn texts(bytes: &[u8], most: usize, least: usize) -> Result<Vec<String>> {
     let mut rest = bytes;
-    let mut word = |rest: &mut &[u8]| -> Result<usize> {
+    let word = |rest: &mut &[u8]| -> Result<usize> {
         let (head, tail) = rest
             .split_first_chunk::<4>()
             .ok_or_else(|| Error::corrupt("text ends before its last value"))?;

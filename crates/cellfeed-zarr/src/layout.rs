@@ -184,9 +184,7 @@ fn matrix(
     if found.array.is_some() {
         let array = Array::new(ArrayMeta::new(found)?);
         check(&array.meta.shape)?;
-        let Kind::Number(value_type) = array.meta.kind else {
-            return Err(Error::unsupported(format!("{key} holds {}", array.meta.kind.name())));
-        };
+        let value_type = value_type(&array)?;
         let arrays = vec![array.meta.storage(bytes(&array))];
         let schema = of(Encoding::Dense, value_type, None, arrays, None);
         return Ok((schema, Matrix::Dense(DenseMatrix { array: Arc::new(array), value_type })));
@@ -208,7 +206,7 @@ fn matrix(
     let shape = shape.ok_or_else(|| Error::corrupt(format!("{key} has no shape of lengths")))?;
     check(&shape)?;
     let member = |name: &str| array(context, &join(&found.path, name));
-    let (indptr, mut indices, mut data) = (member("indptr")?, member("indices")?, member("data")?);
+    let (indptr, indices, mut data) = (member("indptr")?, member("indices")?, member("data")?);
     let (n_rows, n_indices) = if by_columns { (n_vars, n_obs) } else { (n_obs, n_vars) };
     if indptr.meta.shape != [n_rows + 1] {
         return Err(indptr.blame(Error::corrupt(format!(
@@ -225,10 +223,7 @@ fn matrix(
     }
     integers(indices.meta.kind, &[]).map_err(|e| indices.blame(e))?;
     integers(indptr.meta.kind, &[]).map_err(|e| indptr.blame(e))?;
-    let Kind::Number(value_type) = data.meta.kind else {
-        return Err(data.blame(Error::unsupported(format!("data is {}", data.meta.kind.name()))));
-    };
-    indices.strict = true;
+    let value_type = value_type(&data)?;
     data.strict = data.meta.sharding.is_some();
     let indptr = Arc::new(indptr);
     let mut builder = RowOffsets::builder();
@@ -298,6 +293,18 @@ fn frame(context: &Context, path: &str) -> Result<Frame> {
     Ok(Frame { index: head, columns, schema, n_rows })
 }
 
+/// The type of a matrix's values; truth values are read as 0 and 1.
+fn value_type(array: &Array) -> Result<ValueType> {
+    match array.meta.kind {
+        Kind::Number(value_type) => Ok(value_type),
+        Kind::Bool => Ok(ValueType::U8),
+        other => {
+            Err(array
+                .blame(Error::unsupported(format!("a matrix of {} is not read", other.name()))))
+        }
+    }
+}
+
 fn kind_of(array: &Array) -> ColumnKind {
     match array.meta.kind {
         Kind::Text | Kind::Fixed(_) => ColumnKind::String,
@@ -327,7 +334,7 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
         let kind = ColumnKind::Categorical { categories: Arc::new(texts), ordered };
         Ok((Column::new(schema(kind), Source::Categorical { codes: Arc::new(codes) }), n))
     };
-    let ordered = |node: &Node| node.attributes.get("ordered").and_then(|o| o.as_bool());
+    let ordered = |node: &Node| node.attributes.get("ordered").and_then(serde_json::Value::as_bool);
     if found.array.is_some() {
         let values = Array::new(ArrayMeta::new(&found)?);
         // anndata 0.7: codes, with the path of their categories.

@@ -28,9 +28,16 @@ fn every_store_of_testdata_agrees_with_its_oracle() {
     let mut problems = String::new();
     let mut agree = 0;
     for (stem, oracle) in Oracle::load_below(&data()).unwrap() {
-        let path = PathBuf::from(format!("{stem}.zarr"));
+        let path = PathBuf::from(format!("{}.zarr", stem.display()));
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         assert!(looks_like(&path), "{name}");
+        if name == "consolidated-stale" {
+            // The column is listed as unreadable, and the rest is read.
+            let backend = open(&path).unwrap();
+            assert!(block_on(backend.read_all_rows(&MatrixKey::X)).is_ok());
+            assert!(block_on(backend.read_obs_column("depth")).is_err());
+            continue;
+        }
         if BEYOND.contains(&name.as_str()) {
             assert_eq!(open(&path).unwrap_err().kind(), ErrorKind::Unsupported, "{name}");
             continue;

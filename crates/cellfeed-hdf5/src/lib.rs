@@ -27,4 +27,5 @@ pub use backend::Hdf5Backend;
 pub use options::{Hdf5Options, Reader};
 pub use write::{
     ColumnValues, Compression, Frame, H5adWriter, IndexType, Items, Strings, WriteOptions, Written,
+    create,
 };

@@ -3,13 +3,30 @@
 use super::btree::{self, Chunk};
 use super::filter::{Encoder, Filters};
 use super::message::{self, Datatype, Extent, ObjectHeader, kind, u32_of};
-use super::options::WriteOptions;
+use super::options::Compression;
 use super::sink::Sink;
 use cellfeed_core::{Error, Result, ValueType};
 use rayon::prelude::*;
 
-/// Chunks are compressed and written once this many bytes wait.
-const BATCH: usize = 8 << 20;
+/// How a dataset's chunks are stored, and when they are written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Packing {
+    pub(super) compression: Compression,
+    pub(super) shuffle: bool,
+    /// Chunks are compressed and written once this many bytes wait.
+    pub(super) batch: usize,
+}
+
+impl Packing {
+    /// What waits in all the datasets that are written side by side, about.
+    const BATCH: usize = 16 << 20;
+
+    pub(super) fn new(compression: Compression, shuffle: bool, datasets: usize) -> Self {
+        // Enough that every thread has several chunks.
+        let batch = (Self::BATCH / datasets.max(1)).max(1 << 20);
+        Self { compression, shuffle, batch }
+    }
+}
 
 /// The chunk length that h5py guesses for a one-dimensional dataset of `elements` elements that
 /// may grow (`h5py/_hl/filters.py`, `guess_chunk`): half the length, again and again, until it
@@ -38,27 +55,25 @@ pub(super) struct Stream {
     value_type: ValueType,
     filters: Filters,
     chunk_bytes: usize,
+    batch: usize,
     elements: u64,
     waiting: Vec<u8>,
     chunks: Vec<Chunk>,
 }
 
 impl Stream {
-    pub(super) fn new(
-        value_type: ValueType,
-        chunk_len: u64,
-        options: &WriteOptions,
-    ) -> Result<Self> {
+    pub(super) fn new(value_type: ValueType, chunk_len: u64, packing: Packing) -> Result<Self> {
         let width = value_type.size();
         let chunk_bytes = usize::try_from(chunk_len).ok().and_then(|n| n.checked_mul(width));
         let chunk_bytes = chunk_bytes.filter(|&n| n > 0 && u32::try_from(n).is_ok());
         let chunk_bytes =
             chunk_bytes.ok_or_else(|| Error::invalid_input("a chunk has 1 to 2^32 - 1 bytes"))?;
-        let (compression, shuffle) = (options.compression, options.shuffle);
+        let Packing { compression, shuffle, batch } = packing;
         Ok(Self {
             value_type,
             filters: Filters { compression, shuffle, width, chunk_len },
             chunk_bytes,
+            batch,
             elements: 0,
             waiting: Vec::new(),
             chunks: Vec::new(),
@@ -79,7 +94,7 @@ impl Stream {
 
     /// Whether enough waits to be worth writing.
     pub(super) fn is_ripe(&self) -> bool {
-        self.waiting.len() >= BATCH.max(self.chunk_bytes)
+        self.waiting.len() >= self.batch.max(self.chunk_bytes)
     }
 
     /// Writes all whole chunks that wait.
@@ -94,7 +109,8 @@ impl Stream {
             }
         } else {
             // So many at a time that their compressed forms stay small beside what waits.
-            for some in self.waiting[..whole].chunks(BATCH.next_multiple_of(self.chunk_bytes)) {
+            for some in self.waiting[..whole].chunks(self.batch.next_multiple_of(self.chunk_bytes))
+            {
                 let encoded: Vec<_> = some
                     .par_chunks(self.chunk_bytes)
                     .map_init(

@@ -1,6 +1,7 @@
 //! AnnData's elements as HDF5 objects: attributes, groups, arrays, tables. The encoding is that of
 //! anndata 0.8 to 0.12 (encoding versions as in "On-disk format" of anndata's documentation).
 
+use super::chunked::Packing;
 use super::frame::{ColumnValues, Frame, Items, Strings, StringsKind};
 use super::heap::Heap;
 use super::message::{self, Datatype, Extent, ObjectHeader, UNDEFINED, kind};
@@ -15,25 +16,39 @@ const PART: usize = 1 << 20;
 pub(super) enum Attribute<'a> {
     String(&'a str),
     Strings(&'a [&'a str]),
+    Integer(i64),
     Integers(&'a [i64]),
+    Float(f64),
+    Floats(&'a [f64]),
     Bool(bool),
+}
+
+/// What an element says of itself: type and version of its encoding, and more.
+pub(super) fn encoded<'a>(
+    (kind, version): (&'a str, &'a str),
+    more: &[(&'a str, Attribute<'a>)],
+) -> Vec<(&'a str, Attribute<'a>)> {
+    let mut all = vec![
+        ("encoding-type", Attribute::String(kind)),
+        ("encoding-version", Attribute::String(version)),
+    ];
+    all.extend_from_slice(more);
+    all
 }
 
 /// Writes objects from the leaves up: a group comes after its members.
 #[derive(Debug)]
 pub(super) struct Elements<'a> {
-    sink: &'a mut Sink,
+    pub(super) sink: &'a mut Sink,
+    /// How large arrays without attributes are stored: those of sparse matrices.
+    pub(super) packing: Packing,
     /// The strings of attributes.
     heap: Heap,
 }
 
 impl<'a> Elements<'a> {
-    pub(super) fn new(sink: &'a mut Sink) -> Self {
-        Self { sink, heap: Heap::new() }
-    }
-
-    pub(super) fn sink(&mut self) -> &mut Sink {
-        self.sink
+    pub(super) fn new(sink: &'a mut Sink, packing: Packing) -> Self {
+        Self { sink, packing, heap: Heap::new() }
     }
 
     /// A group with attributes `encoding-type` and `encoding-version` in front of others.
@@ -43,26 +58,36 @@ impl<'a> Elements<'a> {
         attributes: &[(&str, Attribute<'_>)],
         links: &[(&str, u64)],
     ) -> Result<u64> {
+        self.plain_group(&encoded(encoding, attributes), links)
+    }
+
+    /// A group with just these attributes.
+    pub(super) fn plain_group(
+        &mut self,
+        attributes: &[(&str, Attribute<'_>)],
+        links: &[(&str, u64)],
+    ) -> Result<u64> {
         let mut header = ObjectHeader::default();
         header.put(kind::LINK_INFO, &message::link_info())?;
         header.put(kind::GROUP_INFO, &message::group_info())?;
         for (name, address) in links {
             header.put(kind::LINK, &message::link(name, *address)?)?;
         }
-        self.attributes(&mut header, encoding, attributes)?;
+        self.attributes(&mut header, attributes)?;
         self.sink.append_aligned(&header.finish()?)
     }
 
     /// A table: section "Dataframes" (version 0.2.0) of anndata's format.
     pub(super) fn frame(&mut self, frame: &Frame<'_>, rows: usize) -> Result<u64> {
-        let mut links = vec![("_index", self.strings(&frame.index, rows)?)];
+        let index = frame.index_name.as_str();
+        let mut links = vec![(index, self.strings(&frame.index, rows)?)];
         for (name, values) in &frame.columns {
             let address = self.column(values, rows).map_err(|e| e.with_default("element", name))?;
             links.push((name, address));
         }
         let order: Vec<&str> = frame.columns.iter().map(|(name, _)| name.as_str()).collect();
         let attributes =
-            [("_index", Attribute::String("_index")), ("column-order", Attribute::Strings(&order))];
+            [("_index", Attribute::String(index)), ("column-order", Attribute::Strings(&order))];
         self.group(("dataframe", "0.2.0"), &attributes, &links)
     }
 
@@ -74,6 +99,23 @@ impl<'a> Elements<'a> {
             }
             ColumnValues::I64(items) => {
                 self.array(number(ValueType::I64), rows, |row| (items.at)(row).to_le_bytes())
+            }
+            ColumnValues::U64(items) => {
+                self.array(number(ValueType::U64), rows, |row| (items.at)(row).to_le_bytes())
+            }
+            ColumnValues::Nullable { values, missing } => {
+                let kind = match values.as_ref() {
+                    ColumnValues::I32(_) | ColumnValues::I64(_) | ColumnValues::U64(_) => {
+                        "nullable-integer"
+                    }
+                    ColumnValues::Bool(_) => "nullable-boolean",
+                    _ => {
+                        return Err(Error::invalid_input("only integers and booleans have a mask"));
+                    }
+                };
+                let values = self.column(values, rows)?;
+                let mask = self.array(Datatype::Bool, rows, |row| [u8::from((missing.at)(row))])?;
+                self.group((kind, "0.1.0"), &[], &[("mask", mask), ("values", values)])
             }
             ColumnValues::F32(items) => {
                 self.array(number(ValueType::F32), rows, |row| (items.at)(row).to_le_bytes())
@@ -131,7 +173,7 @@ impl<'a> Elements<'a> {
     }
 
     /// A contiguous array of `len` elements, made one at a time.
-    fn array<const N: usize>(
+    pub(super) fn array<const N: usize>(
         &mut self,
         datatype: Datatype,
         len: usize,
@@ -147,12 +189,21 @@ impl<'a> Elements<'a> {
             }
         }
         self.sink.append(&part)?;
-        self.dataset(datatype, ("array", "0.2.0"), address, len)
+        let extent = Extent::Fixed(len as u64);
+        self.dataset(datatype, &extent, &encoded(("array", "0.2.0"), &[]), address, len)
     }
 
     /// An array of variable-length strings. The references have their place set aside first,
     /// for they become known as the strings go out.
     fn strings(&mut self, strings: &Strings<'_>, len: usize) -> Result<u64> {
+        let address = self.string_references(strings, len)?;
+        let (extent, encoding) =
+            (Extent::Fixed(len as u64), encoded(("string-array", "0.2.0"), &[]));
+        self.dataset(Datatype::String, &extent, &encoding, address, len)
+    }
+
+    /// Writes strings, and returns the address of what refers to them.
+    pub(super) fn string_references(&mut self, strings: &Strings<'_>, len: usize) -> Result<u64> {
         let address = self.sink.reserve(len as u64 * Datatype::String.size() as u64)?;
         let mut heap = Heap::new();
         let (mut references, mut written) = (Vec::new(), 0);
@@ -182,38 +233,36 @@ impl<'a> Elements<'a> {
                 references.clear();
             }
         }
-        self.dataset(Datatype::String, ("string-array", "0.2.0"), address, len)
+        Ok(address)
     }
 
-    fn dataset(
+    /// A dataset whose `len` elements lie at `address`.
+    pub(super) fn dataset(
         &mut self,
         datatype: Datatype,
-        encoding: (&str, &str),
+        extent: &Extent,
+        attributes: &[(&str, Attribute<'_>)],
         address: u64,
         len: usize,
     ) -> Result<u64> {
         let bytes = len as u64 * datatype.size() as u64;
         let address = if bytes == 0 { UNDEFINED } else { address };
         let mut header = ObjectHeader::default();
-        header.put(kind::DATASPACE, &Extent::Fixed(len as u64).message())?;
+        header.put(kind::DATASPACE, &extent.message())?;
         header.put(kind::DATATYPE, &datatype.message()?)?;
         header.put(kind::FILL_VALUE, &message::fill_value(false))?;
         header.put(kind::LAYOUT, &message::contiguous_layout(address, bytes))?;
-        self.attributes(&mut header, encoding, &[])?;
+        self.attributes(&mut header, attributes)?;
         self.sink.append_aligned(&header.finish()?)
     }
 
     fn attributes(
         &mut self,
         header: &mut ObjectHeader,
-        (encoding, version): (&str, &str),
-        more: &[(&str, Attribute<'_>)],
+        attributes: &[(&str, Attribute<'_>)],
     ) -> Result<()> {
-        let all = [
-            ("encoding-type", Attribute::String(encoding)),
-            ("encoding-version", Attribute::String(version)),
-        ];
-        for (name, value) in all.iter().chain(more) {
+        let number = Datatype::Number;
+        for (name, value) in attributes {
             let (datatype, extent, data) = match value {
                 Attribute::String(string) => {
                     (Datatype::String, Extent::Scalar, self.references(&[string])?)
@@ -225,11 +274,21 @@ impl<'a> Elements<'a> {
                 Attribute::Integers(integers) => {
                     let data = integers.iter().flat_map(|i| i.to_le_bytes()).collect();
                     let extent = Extent::Fixed(integers.len() as u64);
-                    (Datatype::Number(ValueType::I64), extent, data)
+                    (number(ValueType::I64), extent, data)
+                }
+                Attribute::Integer(value) => {
+                    (number(ValueType::I64), Extent::Scalar, value.to_le_bytes().to_vec())
+                }
+                Attribute::Float(value) => {
+                    (number(ValueType::F64), Extent::Scalar, value.to_le_bytes().to_vec())
+                }
+                Attribute::Floats(floats) => {
+                    let data = floats.iter().flat_map(|v| v.to_le_bytes()).collect();
+                    (number(ValueType::F64), Extent::Fixed(floats.len() as u64), data)
                 }
                 Attribute::Bool(value) => (Datatype::Bool, Extent::Scalar, vec![u8::from(*value)]),
             };
-            header.put(kind::ATTRIBUTE, &message::attribute(name, datatype, extent, &data)?)?;
+            header.put(kind::ATTRIBUTE, &message::attribute(name, datatype, &extent, &data)?)?;
         }
         Ok(())
     }

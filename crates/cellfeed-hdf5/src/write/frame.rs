@@ -99,6 +99,7 @@ impl<T> fmt::Debug for Items<'_, T> {
 pub enum ColumnValues<'a> {
     I32(Items<'a, i32>),
     I64(Items<'a, i64>),
+    U64(Items<'a, u64>),
     F32(Items<'a, f32>),
     F64(Items<'a, f64>),
     Bool(Items<'a, bool>),
@@ -110,6 +111,11 @@ pub enum ColumnValues<'a> {
         categories: &'a [String],
         ordered: bool,
     },
+    /// Integers or booleans of which some are missing, whatever their value is.
+    Nullable {
+        values: Box<ColumnValues<'a>>,
+        missing: Items<'a, bool>,
+    },
 }
 
 impl ColumnValues<'_> {
@@ -117,6 +123,8 @@ impl ColumnValues<'_> {
         match self {
             Self::I32(items) => items.len,
             Self::I64(items) => items.len,
+            Self::U64(items) => items.len,
+            Self::Nullable { values, missing } => values.len().or(missing.len),
             Self::F32(items) => items.len,
             Self::F64(items) => items.len,
             Self::Bool(items) => items.len,
@@ -124,6 +132,11 @@ impl ColumnValues<'_> {
             Self::Categorical { codes, .. } => codes.len,
         }
     }
+}
+
+/// Whether HDF5 and AnnData can give a member this name.
+pub(super) fn may_name(name: &str) -> bool {
+    !(name.is_empty() || name == "." || name == "_index" || name.contains(['/', '\0']))
 }
 
 /// A table: its index and its columns, in order.
@@ -147,6 +160,7 @@ impl ColumnValues<'_> {
 #[derive(Debug)]
 pub struct Frame<'a> {
     pub(super) index: Strings<'a>,
+    pub(super) index_name: String,
     pub(super) columns: Vec<(String, ColumnValues<'a>)>,
 }
 
@@ -154,7 +168,14 @@ impl<'a> Frame<'a> {
     /// A table without columns; the index names its rows.
     #[must_use]
     pub fn new(index: Strings<'a>) -> Self {
-        Self { index, columns: Vec::new() }
+        Self { index, index_name: "_index".to_owned(), columns: Vec::new() }
+    }
+
+    /// Sets what the index is called. Default: `_index`.
+    #[must_use]
+    pub fn with_index_name(mut self, name: impl Into<String>) -> Self {
+        self.index_name = name.into();
+        self
     }
 
     /// Appends a column.
@@ -182,9 +203,9 @@ impl<'a> Frame<'a> {
                 ))
                 .with("element", element()));
             }
-            if name.is_empty() || name == "." || name == "_index" || name.contains(['/', '\0']) {
+            if !may_name(name) || *name == self.index_name {
                 return Err(Error::invalid_input(
-                    "a column's name may not be empty, \".\", \"_index\" or contain \"/\"",
+                    "a column's name may not be empty, \".\", that of the index or contain \"/\"",
                 )
                 .with("element", element()));
             }

@@ -104,9 +104,13 @@ fn float(size: u8, exponent: u8, mantissa: u8) -> Vec<u8> {
 }
 
 /// The extent of a dataset or attribute.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Extent {
+    /// No elements at all, not even a shape.
+    Null,
     Scalar,
+    /// Several dimensions.
+    Shape(Vec<u64>),
     Fixed(u64),
     /// One dimension that may grow without bound.
     Growing(u64),
@@ -114,9 +118,17 @@ pub(super) enum Extent {
 
 impl Extent {
     /// Section IV.A.2.b, "Dataspace", version 2.
-    pub(super) fn message(self) -> Vec<u8> {
+    pub(super) fn message(&self) -> Vec<u8> {
         match self {
+            Self::Null => vec![2, 0, 0, 2],
             Self::Scalar => vec![2, 0, 0, 0],
+            Self::Shape(shape) => {
+                // HDF5 has at most 32 dimensions; the caller has seen to it.
+                let rank = u8::try_from(shape.len()).unwrap_or(u8::MAX);
+                let mut out = vec![2, rank, 0, 1];
+                out.extend(shape.iter().flat_map(|n| n.to_le_bytes()));
+                out
+            }
             Self::Fixed(n) => [&[2, 1, 0, 1][..], &n.to_le_bytes()].concat(),
             Self::Growing(n) => {
                 [&[2, 1, 1, 1][..], &n.to_le_bytes(), &u64::MAX.to_le_bytes()].concat()
@@ -145,7 +157,7 @@ pub(super) fn fill_value(chunked: bool) -> Vec<u8> {
 pub(super) fn attribute(
     name: &str,
     datatype: Datatype,
-    extent: Extent,
+    extent: &Extent,
     data: &[u8],
 ) -> Result<Vec<u8>> {
     let (datatype, extent) = (datatype.message()?, extent.message());

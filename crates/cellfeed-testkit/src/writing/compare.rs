@@ -2,12 +2,15 @@
 
 use super::Check;
 use crate::compare::bits;
-use crate::oracle::Oracle;
+use crate::oracle::{Category, Oracle, OracleValues};
 use arrow_array::Array;
-use cellfeed_core::{ArrayValues, Attribute, Backend, Element, Extras, Node, Schema, Values};
+use cellfeed_core::{
+    ArrayValues, Attribute, Backend, ColumnKind, Element, Extras, MatrixKey, Node, Schema, Values,
+};
 use futures::executor::block_on;
 
-/// Gives the oracle's values the types that the store chose, which must hold every one of them.
+/// Gives the oracle's values the types that the store chose, which must hold every one of them. Text
+/// of which some is missing may have become categories: not every format has missing text.
 pub(super) fn narrow(oracle: &mut Oracle, schema: &Schema) -> Check {
     for matrix in &mut oracle.matrices {
         let Some(stored) = schema.matrices.iter().find(|m| m.key == matrix.key) else { continue };
@@ -25,6 +28,38 @@ pub(super) fn narrow(oracle: &mut Oracle, schema: &Schema) -> Check {
             return Err(format!("{}: stored as {to}, which cannot hold every value", matrix.key));
         }
         matrix.values = cast;
+    }
+    let raw = schema.matrices.iter().find(|m| m.key == MatrixKey::Raw);
+    let raw_var = raw.map_or(&[][..], |m| &m.var.columns);
+    let tables = [
+        ("obs", &mut oracle.obs, schema.obs.as_slice()),
+        ("var", &mut oracle.var, schema.var.columns.as_slice()),
+        ("raw/var", oracle.raw_var.get_or_insert_default(), raw_var),
+    ];
+    for (table, columns, stored) in tables {
+        for column in columns {
+            let kind = stored.iter().find(|c| c.name == column.name).map(|c| &c.kind);
+            let (Some(ColumnKind::Categorical { categories, .. }), OracleValues::String(values)) =
+                (kind, &column.values)
+            else {
+                continue;
+            };
+            if values.iter().all(Option::is_some) {
+                return Err(format!("{table}/{}: text became categories", column.name));
+            }
+            let code = |text: &Option<String>| match text {
+                None => Ok(None),
+                Some(text) => match (0..).zip(categories.iter()).find(|(_, c)| *c == text) {
+                    Some((code, _)) => Ok(Some(code)),
+                    None => Err(format!("{table}/{}: there is no {text:?}", column.name)),
+                },
+            };
+            column.values = OracleValues::Categorical {
+                codes: values.iter().map(code).collect::<Check<_>>()?,
+                categories: categories.iter().map(|c| Category::Text(c.clone())).collect(),
+                ordered: false,
+            };
+        }
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::value::{Indices, Values};
 use crate::{Error, Result};
 use arrow_buffer::ScalarBuffer;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Consecutive rows of an answer in canonical CSR form: `indptr` starts at 0 and never falls,
 /// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept.
@@ -165,6 +166,49 @@ impl CsrRows {
         Self { segments, n_rows, nnz }
     }
 
+    /// The rows at `order`, positions among these rows that may repeat, copied into one segment.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) for a position past the end,
+    /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the segments' values differ in type.
+    pub fn gather(&self, order: &[u32]) -> Result<Self> {
+        let Some(first) = self.segments.first() else {
+            return if order.is_empty() {
+                Ok(Self::default())
+            } else {
+                Err(Error::out_of_bounds("there are no rows to gather"))
+            };
+        };
+        let value_type = first.values.value_type();
+        if self.segments.iter().any(|s| s.values.value_type() != value_type) {
+            return Err(Error::internal("segments of different types cannot be gathered"));
+        }
+        let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
+        let rows: Vec<(&CsrSegment, Range<usize>)> = self
+            .segments
+            .iter()
+            .flat_map(|s| s.indptr.windows(2).map(move |w| (s, at(w[0])..at(w[1]))))
+            .collect();
+        let size = value_type.size();
+        let (mut indptr, mut indices, mut values) = (vec![0u64], Vec::new(), Vec::new());
+        for &position in order {
+            let found = usize::try_from(position).ok().and_then(|p| rows.get(p));
+            let (segment, span) = found.ok_or_else(|| {
+                Error::out_of_bounds(format!("row {position} of {} rows", rows.len()))
+            })?;
+            match &segment.indices {
+                Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&g| u32::from(g))),
+                Indices::U32(b) => indices.extend_from_slice(&b[span.clone()]),
+            }
+            let bytes = segment.values.as_bytes();
+            values.extend_from_slice(&bytes[span.start * size..span.end * size]);
+            indptr.push(crate::as_u64(indices.len()));
+        }
+        let values = Values::from_bytes(value_type, values.into())?;
+        // The rows were canonical where they came from.
+        Ok(Self::new(vec![CsrSegment::try_new(indptr.into(), indices.into(), values, u64::MAX)?]))
+    }
+
     /// The segments.
     #[must_use]
     pub fn segments(&self) -> &[CsrSegment] {
@@ -204,6 +248,19 @@ mod tests {
     fn segment(indptr: Vec<u64>, indices: Vec<u32>) -> Result<CsrSegment> {
         let values = vec![1f32; indices.len()];
         CsrSegment::try_new(indptr.into(), indices.into(), values.into(), 10)
+    }
+
+    #[test]
+    fn rows_are_gathered_in_any_order() {
+        let rows = CsrRows::new(vec![
+            segment(vec![0, 2, 2], vec![0, 9]).unwrap(),
+            segment(vec![0, 1], vec![4]).unwrap(),
+        ]);
+        let got = rows.gather(&[2, 0, 0, 1]).unwrap();
+        assert_eq!(got.segments()[0].indptr(), [0, 1, 3, 5, 5]);
+        assert!(matches!(got.segments()[0].indices(), Indices::U32(b) if b[..] == [4, 0, 9, 0, 9]));
+        assert!(rows.gather(&[3]).is_err());
+        assert_eq!(CsrRows::default().gather(&[]).unwrap().n_rows(), 0);
     }
 
     #[test]

@@ -177,6 +177,12 @@ macro_rules! values {
                 }
             }
 
+            /// The values as they lie in memory, in native order.
+            #[must_use]
+            pub fn as_bytes(&self) -> &[u8] {
+                match self { $(Self::$variant(b) => bytemuck::cast_slice(b),)* }
+            }
+
             /// The values as `f64`, for display and tests.
             #[must_use]
             pub fn to_f64_vec(&self) -> Vec<f64> {

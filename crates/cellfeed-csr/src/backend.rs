@@ -5,6 +5,7 @@ use crate::header::{Header, NAME};
 use crate::layout::{self, Opened, Tables};
 use crate::options::{Access, CsrOptions};
 use crate::read::Matrix;
+use crate::roofline::Roofline;
 use crate::scdl;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
@@ -94,6 +95,29 @@ impl CsrBackend {
             }
         }
         Ok(())
+    }
+
+    /// The bare limits of the machine for the bytes that `read_rows` of these fetches needs: for
+    /// benchmarks. Blocks, and works on `threads` threads of its own; of a store that is not in the
+    /// page cache (`cold`) it reads through the byte source.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Backend::read_rows).
+    #[doc(hidden)]
+    pub fn roofline(
+        &self,
+        matrix: &MatrixKey,
+        fetches: &[RowRanges],
+        threads: usize,
+        cold: bool,
+    ) -> Result<Roofline> {
+        for rows in fetches {
+            rows.check_within(self.schema.n_obs)?;
+        }
+        match self.matrix(matrix)? {
+            Matrix::Plain(m) => Roofline::plain(m, fetches, threads, cold),
+            Matrix::Packed(m) => Roofline::packed(m, &self.engine, fetches, threads, cold),
+        }
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {

@@ -10,6 +10,7 @@
 //! columns.rs   obs and var columns, an Arrow file each
 //! map.rs       the memory map: the one place with unsafe code
 //! read.rs      rows to segments, by the map or by reads
+//! roofline.rs  bare limits, for benchmarks
 //! packed/      rows packed into bits
 //! write.rs     the writer
 //! ```
@@ -27,6 +28,7 @@ mod map;
 mod options;
 mod packed;
 mod read;
+mod roofline;
 mod scdl;
 mod write;
 

@@ -1,10 +1,11 @@
 //! Stores are written, and read by others: by `zarrs` here, by Python anndata where it is installed.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
 
+use cellfeed_core::io::Engine;
 use cellfeed_core::{ColumnKind, ErrorKind, Extras, MatrixKey, WriteOptions, Written};
-use cellfeed_testkit::writing::{batches, extras, new_store};
+use cellfeed_testkit::writing::{Writing, batches, extras, new_store};
 use cellfeed_testkit::{Category, Oracle, OracleValues};
-use cellfeed_zarr::create;
+use cellfeed_zarr::{ZarrBackend, ZarrOptions, create};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -69,10 +70,10 @@ fn matrix_agrees(oracle: &Oracle, path: &Path, what: &str) {
 #[test]
 fn every_codec_and_chunk_is_read_back_by_zarrs() {
     let folder = tempfile::tempdir().unwrap();
-    let oracle = cellfeed_testkit::fixtures::oracle("codecs", 300, 200, 3);
+    let oracle = cellfeed_testkit::fixtures::oracle("codecs", 150, 90, 3);
     let codecs = ["none", "blosc-lz4", "blosc-lz4:9", "blosc-zstd", "zstd", "zstd:9", "gzip"];
     for (i, codec) in codecs.into_iter().enumerate() {
-        for rows in [1, 7, 16, 100_000] {
+        for rows in [7, 100_000] {
             let path = folder.path().join(format!("{i}-{rows}.zarr"));
             let options = WriteOptions::default().with_codec(codec).with_chunk_rows(rows);
             write(&oracle, Extras::default(), &path, &options);
@@ -151,6 +152,16 @@ fn anndata_reads_what_is_written() {
         assert!(done.status.success(), "{said}{cried}");
         eprintln!("{said}");
     }
+}
+
+/// By the reader of this crate.
+#[test]
+fn cellfeed_reads_what_is_written() {
+    let open = |path: &Path| -> cellfeed_core::Result<Arc<dyn Backend>> {
+        let engine = Arc::new(Engine::default());
+        Ok(Arc::new(ZarrBackend::open(path, engine, &ZarrOptions::default())?))
+    };
+    Writing::new("new.zarr", create, open).check().unwrap();
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -165,17 +165,36 @@ impl PackedMatrix {
         Ok(tasks)
     }
 
-    fn decode(&self, engine: &Engine, rows: &RowRanges, raw: Option<Bytes>) -> Result<CsrRows> {
-        let tasks = self.tasks(rows, raw.as_ref())?;
-        drop(raw);
+    /// For benchmarks: reads the bytes of rows, and no more; answers how many.
+    pub(crate) fn read_raw(&self, rows: &RowRanges) -> Result<u64> {
+        let ranges = self.starts.element_ranges(rows);
+        let read = futures::executor::block_on(self.file.get_ranges(ranges))?;
+        Ok(u64::try_from(read.len()).unwrap_or(u64::MAX))
+    }
+
+    /// For benchmarks: decodes rows out of the map, and no more; answers their bytes.
+    pub(crate) fn decode_only(&self, engine: &Engine, rows: &RowRanges) -> Result<u64> {
+        let tasks = self.tasks(rows, None)?;
+        let (genes, values) = self.decode_tasks(engine, &tasks)?;
+        Ok(u64::try_from(genes.len() + values.len()).unwrap_or(u64::MAX))
+    }
+
+    fn decode_tasks(&self, engine: &Engine, tasks: &[Task]) -> Result<(Buffer, Buffer)> {
         let nnz: usize = tasks.iter().map(|t| t.nnz).sum();
         let pool = engine.buffers();
         let mut genes = pool.take(nnz * self.index_type.size());
         let mut values = pool.take(nnz * self.value_type.size());
         match self.index_type {
-            ValueType::U16 => self.decode_genes::<u16>(&tasks, &mut genes, &mut values),
-            _ => self.decode_genes::<u32>(&tasks, &mut genes, &mut values),
+            ValueType::U16 => self.decode_genes::<u16>(tasks, &mut genes, &mut values),
+            _ => self.decode_genes::<u32>(tasks, &mut genes, &mut values),
         }?;
+        Ok((genes, values))
+    }
+
+    fn decode(&self, engine: &Engine, rows: &RowRanges, raw: Option<Bytes>) -> Result<CsrRows> {
+        let tasks = self.tasks(rows, raw.as_ref())?;
+        drop(raw);
+        let (genes, values) = self.decode_tasks(engine, &tasks)?;
         engine.stats().add_decoded(u64::try_from(genes.len() + values.len()).unwrap_or(0));
         let indices = match self.index_type {
             ValueType::U16 => Indices::U16(typed::<u16>(genes.freeze())?),

@@ -1,2 +1,0 @@
-//! Parquet stores, one row a cell, as a Cellfeed backend.
-#![forbid(unsafe_code)]

@@ -5,6 +5,7 @@
 //! slowest of the three.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
 use cellfeed::io::{Engine, EngineOptions};
 use cellfeed::{Backend, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy};
@@ -13,10 +14,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-/// The bare limits of this machine for one epoch of block shuffling from an HDF5 file.
+/// The bare limits of this machine for one epoch of block shuffling from a store.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A .h5ad or 10x .h5 file whose matrix is CSR.
+    /// A .h5ad or 10x .h5 file whose matrix is CSR, a .csr store, or a BioNeMo SCDL folder.
     store: PathBuf,
     /// Cells in a minibatch.
     #[arg(long, default_value_t = 64)]
@@ -60,23 +61,82 @@ fn main() -> ExitCode {
     }
 }
 
+/// A store of a format whose limits are known.
+enum Store {
+    Hdf5(Box<Hdf5Backend>),
+    Csr(CsrBackend),
+}
+
+/// Seconds and bytes of bare reading, decoding and copying.
+struct Limits {
+    read_seconds: f64,
+    bytes_read: u64,
+    decode_seconds: f64,
+    bytes_decoded: u64,
+    gather_seconds: f64,
+    bytes_gathered: u64,
+}
+
+/// The formats' own structs have the same fields.
+macro_rules! limits {
+    ($found:expr) => {{
+        let l = $found;
+        Limits {
+            read_seconds: l.read_seconds,
+            bytes_read: l.bytes_read,
+            decode_seconds: l.decode_seconds,
+            bytes_decoded: l.bytes_decoded,
+            gather_seconds: l.gather_seconds,
+            bytes_gathered: l.bytes_gathered,
+        }
+    }};
+}
+
+impl Store {
+    fn n_obs(&self) -> u64 {
+        match self {
+            Self::Hdf5(backend) => backend.schema().n_obs,
+            Self::Csr(backend) => backend.schema().n_obs,
+        }
+    }
+
+    fn limits(
+        &self,
+        key: &MatrixKey,
+        fetches: &[RowRanges],
+        threads: usize,
+        cold: bool,
+    ) -> Result<Limits> {
+        Ok(match self {
+            Self::Hdf5(backend) => limits!(backend.roofline(key, fetches, threads, cold)?),
+            Self::Csr(backend) => limits!(backend.roofline(key, fetches, threads, cold)?),
+        })
+    }
+}
+
 fn run(args: &Args) -> Result<()> {
     let threads =
         args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
     let engine = Arc::new(Engine::new(EngineOptions::default().with_threads(threads)));
-    let backend = Hdf5Backend::open(&args.store, engine, &Hdf5Options::default())?;
+    let hdf5 = || Hdf5Backend::open(&args.store, Arc::clone(&engine), &Hdf5Options::default());
+    let csr = || CsrBackend::open(&args.store, Arc::clone(&engine), &CsrOptions::default());
+    let store = if cellfeed::csr::looks_like(&args.store) {
+        Store::Csr(csr()?)
+    } else {
+        Store::Hdf5(Box::new(hdf5()?))
+    };
     let options = PlanOptions::default()
         .with_batch_size(args.batch_size)
         .with_fetch_factor(args.fetch_factor)
         .with_seed(args.seed);
     let strategy = Strategy::BlockShuffling { block_size: args.block_size };
-    let plan = Plan::new(backend.schema().n_obs, strategy, &options)?;
+    let plan = Plan::new(store.n_obs(), strategy, &options)?;
     let n = plan.n_fetches().min(args.fetches.unwrap_or(u64::MAX));
     let fetches: Vec<RowRanges> = (0..n)
         .map(|k| plan.fetch(args.epoch, k).map(|fetch| fetch.rows().clone()))
         .collect::<Result<_>>()?;
     let cells: u64 = fetches.iter().map(RowRanges::n_rows).sum();
-    let limits = backend.roofline(&args.layer, &fetches, threads, args.cold)?;
+    let limits = store.limits(&args.layer, &fetches, threads, args.cold)?;
 
     let slowest = limits.read_seconds.max(limits.decode_seconds).max(limits.gather_seconds);
     let rate = |amount: f64, seconds: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };

@@ -1,8 +1,10 @@
-//! The `cellfeed` command: look into a store, stream minibatches from it, make a synthetic one.
+//! The `cellfeed` command: look into a store, stream minibatches from it, convert it, compare it with
+//! another, make a synthetic one.
 
 #![forbid(unsafe_code)]
 
 mod atlas;
+mod convert;
 mod demo;
 mod generate;
 mod inspect;
@@ -10,6 +12,7 @@ mod interrupt;
 mod people;
 mod stream;
 mod usage;
+mod verify;
 
 use cellfeed::ErrorKind;
 use clap::Parser;
@@ -17,7 +20,7 @@ use std::process::ExitCode;
 
 /// Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
 ///
-/// Cellfeed reads AnnData (.h5ad) and 10x Genomics (.h5) files as they are. It shuffles blocks of
+/// Cellfeed reads AnnData (.h5ad) and 10x Genomics (.h5) files as they are, and raw CSR stores (.csr). It shuffles blocks of
 /// neighbouring cells, reads many blocks at once, and shuffles the cells in memory: nearly as diverse
 /// as true random sampling, at a small part of its cost.
 #[derive(Debug, Parser)]
@@ -26,7 +29,8 @@ use std::process::ExitCode;
     max_term_width = 100,
     after_help = "Start with `cellfeed demo`, then try your own file:\n  \
     cellfeed inspect atlas.h5ad\n  \
-    cellfeed stream atlas.h5ad --label cell_type"
+    cellfeed stream atlas.h5ad --label cell_type\n  \
+    cellfeed convert atlas.h5ad atlas.csr"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -38,6 +42,8 @@ enum Command {
     Demo(demo::DemoArgs),
     Inspect(inspect::InspectArgs),
     Stream(Box<stream::StreamArgs>),
+    Convert(Box<convert::ConvertArgs>),
+    Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
 }
 
@@ -47,6 +53,11 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Verify(args) => match verify::run(&args) {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Command::Generate(args) => generate::run(&args),
     };
     match result {

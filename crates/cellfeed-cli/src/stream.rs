@@ -3,8 +3,8 @@
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::{interrupt, usage};
 use cellfeed::{
-    Digest, Error, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions, OutputType, Plan,
-    PlanOptions, Result, Store, Strategy, label_entropy,
+    ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
+    OutputType, Plan, PlanOptions, Result, Store, Strategy, label_entropy, open_many,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -23,6 +23,24 @@ pub(crate) enum StrategyName {
     TrueRandom,
 }
 
+/// Which genes several stores have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum JoinName {
+    /// Those that all stores have.
+    Inner,
+    /// Those that any store has.
+    Outer,
+}
+
+impl JoinName {
+    pub(crate) fn options(self) -> ConcatOptions {
+        ConcatOptions::default().with_join(match self {
+            Self::Inner => Join::Inner,
+            Self::Outer => Join::Outer,
+        })
+    }
+}
+
 /// Stream minibatches from a store and report speed, cost and diversity.
 ///
 /// Nothing is trained: the command shows what a training loop would get, and how long it would wait.
@@ -30,12 +48,19 @@ pub(crate) enum StrategyName {
 #[command(after_help = "Examples:\n  \
     cellfeed stream atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type --block-size 64 --seconds 20\n  \
-    cellfeed stream atlas.h5ad --layer counts --layout dense --json\n\n\
+    cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
+    cellfeed stream a.h5ad b.csr --join outer\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
 pub(crate) struct StreamArgs {
-    /// The store: a .h5ad or 10x .h5 file; FILE.h5mu#mod/NAME for a part of MuData.
-    pub(crate) store: String,
+    /// The store: a .h5ad or 10x .h5 file, a .csr store, an SCDL folder; FILE.h5mu#mod/NAME for a part
+    /// of MuData.
+    /// Several, of any formats, are read as one, genes aligned by name.
+    #[arg(required = true, value_name = "STORE")]
+    pub(crate) stores: Vec<String>,
+    /// Genes of several stores: those that all have (inner), or any (outer).
+    #[arg(long, value_enum, default_value = "inner")]
+    pub(crate) join: JoinName,
     /// Cells in a minibatch.
     #[arg(long, value_name = "CELLS", default_value_t = 64)]
     pub(crate) batch_size: u64,
@@ -142,7 +167,7 @@ fn open(args: &StreamArgs) -> Result<Store> {
         use cellfeed::hdf5::{Hdf5Options, Reader};
         options = options.with_hdf5(Hdf5Options::default().with_reader(Reader::Libhdf5));
     }
-    cellfeed::open(&args.store, &options)
+    open_many(&args.stores, &options, &args.join.options())
 }
 
 fn plan(args: &StreamArgs, n_obs: u64) -> Result<Plan> {

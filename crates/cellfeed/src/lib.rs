@@ -1,7 +1,8 @@
 //! Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
 //!
 //! This crate wires the parts together: the sampler and loader of `cellfeed-core`, one backend per
-//! storage format behind a cargo feature (`hdf5`), and [`open`], which tells the format by looking.
+//! storage format behind a cargo feature (`hdf5`, `zarr`, `csr`), [`open`], which tells the format by looking,
+//! and [`convert`] and [`verify`] between formats.
 //!
 //! ```no_run
 //! use cellfeed::{LoaderOptions, OpenOptions, Plan, PlanOptions, Strategy};
@@ -18,12 +19,22 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod convert;
+mod format;
 mod open;
+mod verify;
 
 pub use cellfeed_core::*;
+#[cfg(feature = "csr")]
+pub use cellfeed_csr as csr;
 #[cfg(feature = "hdf5")]
 pub use cellfeed_hdf5 as hdf5;
-pub use open::{OpenOptions, Store, open};
+#[cfg(feature = "zarr")]
+pub use cellfeed_zarr as zarr;
+pub use convert::{ConvertOptions, Converted, Progress, convert};
+pub use format::{Format, create};
+pub use open::{OpenOptions, Store, open, open_many};
+pub use verify::{Difference, Verified, verify};
 
 /// The README's Rust code compiles.
 #[cfg(doctest)]

@@ -1,7 +1,9 @@
 //! `open`: tells the format of a store by looking at it, and picks the backend.
 
 use cellfeed_core::io::{Engine, EngineOptions};
-use cellfeed_core::{Backend, Error, Loader, LoaderOptions, Plan, Result, Schema};
+use cellfeed_core::{
+    Backend, ConcatBackend, ConcatOptions, Error, Loader, LoaderOptions, Plan, Result, Schema,
+};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -13,8 +15,12 @@ pub struct OpenOptions {
     threads: Option<usize>,
     keep_bytes: Option<u64>,
     engine: Option<Arc<Engine>>,
+    #[cfg(feature = "csr")]
+    csr: cellfeed_csr::CsrOptions,
     #[cfg(feature = "hdf5")]
     hdf5: cellfeed_hdf5::Hdf5Options,
+    #[cfg(feature = "zarr")]
+    zarr: cellfeed_zarr::ZarrOptions,
 }
 
 impl OpenOptions {
@@ -36,6 +42,22 @@ impl OpenOptions {
     #[must_use]
     pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// Options of raw CSR stores.
+    #[cfg(feature = "csr")]
+    #[must_use]
+    pub fn with_csr(mut self, options: cellfeed_csr::CsrOptions) -> Self {
+        self.csr = options;
+        self
+    }
+
+    /// Options of Zarr stores.
+    #[cfg(feature = "zarr")]
+    #[must_use]
+    pub fn with_zarr(mut self, options: cellfeed_zarr::ZarrOptions) -> Self {
+        self.zarr = options;
         self
     }
 
@@ -67,13 +89,22 @@ impl OpenOptions {
 pub struct Store {
     backend: Arc<dyn Backend>,
     engine: Arc<Engine>,
+    /// Where each of the stores is that it consists of.
+    locations: Arc<[String]>,
 }
 
 impl Store {
     /// Puts a backend of your own with the engine that it uses.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, engine: Arc<Engine>) -> Self {
-        Self { backend, engine }
+        let locations = Arc::from([backend.schema().location.clone()]);
+        Self { backend, engine, locations }
+    }
+
+    /// Where the store is; of several opened as one, where each of them is.
+    #[must_use]
+    pub fn locations(&self) -> &[String] {
+        &self.locations
     }
 
     /// The backend.
@@ -130,16 +161,43 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
     let path = Path::new(path);
     match sniff(path)? {
         Format::Hdf5 => open_hdf5(path, root, options),
+        Format::Csr => open_csr(path, options),
+        Format::Zarr => open_zarr(path, options),
         Format::Other(what) => Err(Error::unsupported(format!(
-            "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME) and 10x \
-             Genomics .h5 files"
+            "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME), 10x \
+             Genomics .h5 files, AnnData in Zarr (.zarr), raw CSR stores (.csr) and BioNeMo SCDL folders"
         ))
         .with("file", path.display())),
     }
 }
 
+/// Opens several stores, of any formats, as one that holds the cells of the first, then those of the
+/// second, and so on. They share threads and buffers. Genes are aligned by name; `options` says which
+/// stay. One store alone is opened as it is.
+///
+/// # Errors
+/// As [`open`] for each, and as [`ConcatBackend::try_new`].
+pub fn open_many(
+    uris: &[impl AsRef<str>],
+    options: &OpenOptions,
+    concat: &ConcatOptions,
+) -> Result<Store> {
+    let engine = options.engine();
+    let shared = options.clone().with_engine(Arc::clone(&engine));
+    let stores = uris.iter().map(|uri| open(uri.as_ref(), &shared)).collect::<Result<Vec<_>>>()?;
+    if let ([store], None) = (&stores[..], concat.label()) {
+        return Ok(store.clone());
+    }
+    let locations = stores.iter().flat_map(|s| s.locations.iter().cloned()).collect();
+    let backends = stores.into_iter().map(|s| s.backend).collect();
+    let backend = ConcatBackend::try_new(backends, concat, Arc::clone(&engine))?;
+    Ok(Store { backend: Arc::new(backend), engine, locations })
+}
+
 enum Format {
+    Csr,
     Hdf5,
+    Zarr,
     Other(&'static str),
 }
 
@@ -148,11 +206,14 @@ fn sniff(path: &Path) -> Result<Format> {
     let io = |e| Error::io("cannot open", e).with("file", path.display());
     if path.metadata().map_err(io)?.is_dir() {
         let has = |name: &str| path.join(name).exists();
-        return Ok(Format::Other(if has("zarr.json") || has(".zgroup") {
-            "this is a Zarr store, a format not read yet"
-        } else {
-            "this is a folder of no known format"
-        }));
+        // A folder that has what either kind of raw CSR store must have.
+        if has("header.json") || (has("row_ptr.npy") && has("col_ptr.npy") && has("data.npy")) {
+            return Ok(Format::Csr);
+        }
+        if has("zarr.json") || has(".zgroup") || has(".zmetadata") {
+            return Ok(Format::Zarr);
+        }
+        return Ok(Format::Other("this is a folder of no known format"));
     }
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(8).read_to_end(&mut head)).map_err(io)?;
@@ -175,6 +236,34 @@ fn open_hdf5(path: &Path, root: &str, options: &OpenOptions) -> Result<Store> {
     };
     let backend = cellfeed_hdf5::Hdf5Backend::open(path, Arc::clone(&engine), &hdf5)?;
     Ok(Store::new(Arc::new(backend), engine))
+}
+
+#[cfg(feature = "csr")]
+fn open_csr(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let engine = options.engine();
+    let backend = cellfeed_csr::CsrBackend::open(path, Arc::clone(&engine), &options.csr)?;
+    Ok(Store::new(Arc::new(backend), engine))
+}
+
+#[cfg(feature = "zarr")]
+fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let engine = options.engine();
+    let backend = cellfeed_zarr::ZarrBackend::open(path, Arc::clone(&engine), &options.zarr)?;
+    Ok(Store::new(Arc::new(backend), engine))
+}
+
+#[cfg(not(feature = "zarr"))]
+fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let _ = options.engine();
+    Err(Error::unsupported("this build does not read Zarr: build it with the feature zarr")
+        .with("file", path.display()))
+}
+
+#[cfg(not(feature = "csr"))]
+fn open_csr(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let _ = options.engine();
+    Err(Error::unsupported("this build does not read raw CSR: build it with the feature csr")
+        .with("file", path.display()))
 }
 
 #[cfg(not(feature = "hdf5"))]

@@ -1,0 +1,80 @@
+//! `cellfeed verify`: whether two stores hold the same.
+
+use crate::convert::progress_bar;
+use crate::interrupt;
+use crate::people::{say, say_json};
+use cellfeed::{OpenOptions, Result, Verified, verify};
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Compare two stores, cell by cell, whatever their formats.
+///
+/// Names, X, layers, raw, obs and var are compared. Numbers are equal if they are the same number,
+/// whatever their types; values that are not stored are zeros; categories are compared by their text.
+/// The first difference is shown with its row, gene and both values. The exit code is 0 if the stores
+/// are equal, 1 if they differ, 2 if the command line is wrong.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    cellfeed verify atlas.h5ad atlas.csr\n  \
+    cellfeed verify a.h5ad b.h5ad --json")]
+pub(crate) struct VerifyArgs {
+    /// A store.
+    first: String,
+    /// Another.
+    second: String,
+    /// Only what both have need be equal: what one store alone has is listed, no more.
+    #[arg(long)]
+    common: bool,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Show no progress bar.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
+    let open = |uri: &str| cellfeed::open(uri, &OpenOptions::default());
+    let (first, second) = (open(&args.first)?, open(&args.second)?);
+    let bar = progress_bar(args.quiet || args.json, 0, "rows");
+    let found = verify(&first, &second, &mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+        !interrupt::pressed()
+    });
+    bar.finish_and_clear();
+    interrupt::check()?;
+    let found = found?;
+    let equal = if args.common { found.difference.is_none() } else { found.equal() };
+    if args.json {
+        let difference = found.difference.as_ref().map(|d| {
+            json!({
+                "element": d.element, "row": d.row, "name": d.name, "gene": d.gene,
+                "first": d.first, "second": d.second,
+            })
+        });
+        say_json(&json!({
+            "equal": equal, "difference": difference, "compared": found.compared,
+            "only_first": found.only_first, "only_second": found.only_second,
+        }))?;
+    } else {
+        print(args, &found, equal)?;
+    }
+    Ok(if equal { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print(args: &VerifyArgs, found: &Verified, equal: bool) -> Result<()> {
+    if let Some(difference) = &found.difference {
+        say(format_args!("different: {difference}"))?;
+    } else if equal {
+        say(format_args!("equal: {}", found.compared.join(", ")))?;
+    } else {
+        say(format_args!("different: what both have is equal, but one has more"))?;
+    }
+    for (store, only) in [(&args.first, &found.only_first), (&args.second, &found.only_second)] {
+        if !only.is_empty() {
+            say(format_args!("  only in {store}: {}", only.join(", ")))?;
+        }
+    }
+    Ok(())
+}

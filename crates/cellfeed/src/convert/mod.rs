@@ -1,0 +1,378 @@
+//! Conversion: any store that can be read into any format that can be written, in bounded memory.
+//!
+//! ```text
+//! mod.rs        what is carried over, and the run: one batch is written while the next is read
+//! batch.rs      one batch: rows in file order or in a shuffled one, of some matrices and columns
+//! genes.rs      a selection of genes
+//! transpose.rs  matrices stored by columns, turned into rows pass by pass
+//! ```
+
+mod batch;
+mod genes;
+mod transpose;
+
+use crate::{Format, Store, create};
+use batch::{Order, Reader};
+use cellfeed_core::{
+    ColumnKind, Encoding, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter,
+    WriteOptions, Written,
+};
+use futures::executor::block_on;
+use genes::Selection;
+use std::path::Path;
+use std::sync::Arc;
+use transpose::Transposed;
+
+/// What to convert, and how.
+#[derive(Debug, Clone)]
+pub struct ConvertOptions {
+    format: Option<Format>,
+    write: WriteOptions,
+    layers: Option<Vec<String>>,
+    raw: bool,
+    obs: Option<Vec<String>>,
+    genes: Option<Vec<String>>,
+    shuffle: Option<u64>,
+    memory: u64,
+}
+
+impl Default for ConvertOptions {
+    /// Everything, in the format of the destination's ending, in file order, in 2 GiB.
+    fn default() -> Self {
+        Self {
+            format: None,
+            write: WriteOptions::default(),
+            layers: None,
+            raw: true,
+            obs: None,
+            genes: None,
+            shuffle: None,
+            memory: 2 << 30,
+        }
+    }
+}
+
+impl ConvertOptions {
+    /// The format to write, whatever the destination's ending.
+    #[must_use]
+    pub fn with_format(mut self, format: Format) -> Self {
+        self.format = Some(format);
+        self
+    }
+
+    /// Codec, chunks, and whether to replace what is there.
+    #[must_use]
+    pub fn with_write(mut self, write: WriteOptions) -> Self {
+        self.write = write;
+        self
+    }
+
+    /// Only these layers. Default: all.
+    #[must_use]
+    pub fn with_layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.layers = Some(layers.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Whether `raw` is kept. Default: yes.
+    #[must_use]
+    pub fn with_raw(mut self, raw: bool) -> Self {
+        self.raw = raw;
+        self
+    }
+
+    /// Only these obs columns. Default: all.
+    #[must_use]
+    pub fn with_obs(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.obs = Some(columns.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Only these genes of `X` and the layers, by name, in the store's order. Default: all.
+    #[must_use]
+    pub fn with_genes(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.genes = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Permutes all cells, by a seed: the order depends on the seed and on nothing else. Each batch
+    /// that fits the memory is read from all over the source, so a compressed source is decoded about
+    /// as often as it is larger than half of the memory.
+    #[must_use]
+    pub fn with_shuffle(mut self, seed: u64) -> Self {
+        self.shuffle = Some(seed);
+        self
+    }
+
+    /// Bytes of memory for rows that are read and written.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+}
+
+/// How far a conversion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Cells that were written.
+    pub cells: u64,
+    /// Cells in all.
+    pub n_obs: u64,
+}
+
+/// What a conversion did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Converted {
+    /// The format that was written.
+    pub format: Format,
+    /// What was written, and what the format could not keep.
+    pub written: Written,
+    /// What could not be read, or was not asked for: a path and a reason.
+    pub left_out: Vec<(String, String)>,
+    /// Genes that were asked for and are not there.
+    pub missing_genes: Vec<String>,
+}
+
+/// Converts a store. `progress` is called after each batch, and ends the work by answering false;
+/// nothing is left of it then.
+///
+/// # Errors
+/// Of the source as [`Backend::read_rows`](cellfeed_core::Backend::read_rows), of the destination as
+/// [`create`]; `InvalidInput` if the destination is the source, or there is nothing to convert;
+/// `OverBudget` if not even one cell fits the memory; `Cancelled`.
+pub fn convert(
+    source: &Store,
+    destination: &Path,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Converted> {
+    let format = options.format.map_or_else(|| Format::from_path(destination), Ok)?;
+    refuse_same(source, destination)?;
+    let mut left_out = Vec::new();
+    let matrices = choose_matrices(source, options, &mut left_out)?;
+    let columns = choose_columns(source, options, &mut left_out)?;
+    let selection = match &options.genes {
+        Some(names) => Some(Selection::of(source, names)?),
+        None => None,
+    };
+    let new =
+        block_on(describe(source, options, &matrices, columns, selection.as_ref(), &mut left_out))?;
+    let n_obs = new.n_obs;
+    // The writer makes its own copy of what it must know; ours says what to read.
+    let reader =
+        Arc::new(Reader::new(source, matrices, &new, selection.clone(), options.memory / 2)?);
+    let order = Order::new(n_obs, options.shuffle)?;
+    let writer = create(destination, format, new, &options.write)?;
+    let written = block_on(run(source, &reader, &order, writer, n_obs, progress))?;
+    let missing_genes = selection.map_or_else(Vec::new, |s| s.missing.clone());
+    Ok(Converted { format, written, left_out, missing_genes })
+}
+
+/// Reads the next batch while the last one is written.
+async fn run(
+    source: &Store,
+    reader: &Arc<Reader>,
+    order: &Order,
+    mut writer: Box<dyn StoreWriter>,
+    n_obs: u64,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Written> {
+    let engine = source.engine();
+    let mut done = 0;
+    let mut ahead = if n_obs == 0 { None } else { Some(reader.read(order, 0).await?) };
+    while let Some(batch) = ahead.take() {
+        let cells = batch.n_rows;
+        let next = done + cells;
+        let write = engine.compute(move || {
+            writer.append(&batch)?;
+            Ok(writer)
+        });
+        let read = async {
+            if next < n_obs { reader.read(order, next).await.map(Some) } else { Ok(None) }
+        };
+        let (returned, following) = futures::try_join!(write, read)?;
+        (writer, ahead, done) = (returned, following, next);
+        if !progress(Progress { cells: done, n_obs }) {
+            return Err(Error::cancelled());
+        }
+    }
+    engine.compute(move || writer.finish()).await
+}
+
+/// Refuses a destination that is a source, or inside one, or around one.
+fn refuse_same(source: &Store, destination: &Path) -> Result<()> {
+    let real = |p: &Path| {
+        let parent = p.parent().filter(|q| !q.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        p.canonicalize().or_else(|_| {
+            Ok::<_, std::io::Error>(parent.canonicalize()?.join(p.file_name().unwrap_or_default()))
+        })
+    };
+    for location in source.locations() {
+        // Behind a # is a part of a file.
+        let path = location.split_once('#').map_or(location.as_str(), |(path, _)| path);
+        let (Ok(from), Ok(to)) = (real(Path::new(path)), real(destination)) else { continue };
+        let same_file = || {
+            use std::os::unix::fs::MetadataExt;
+            let of = |p: &Path| p.metadata().ok().map(|m| (m.dev(), m.ino()));
+            of(&from).is_some() && of(&from) == of(&to)
+        };
+        if from == to || to.starts_with(&from) || from.starts_with(&to) || same_file() {
+            return Err(Error::invalid_input(
+                "the destination is the source, or one is inside the other; give another name",
+            )
+            .with("file", destination.display()));
+        }
+    }
+    Ok(())
+}
+
+/// A matrix to carry over, and how its rows are had.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    key: MatrixKey,
+    /// By columns: rows have to be made.
+    by_columns: bool,
+}
+
+fn choose_matrices(
+    source: &Store,
+    options: &ConvertOptions,
+    left_out: &mut Vec<(String, String)>,
+) -> Result<Vec<Chosen>> {
+    let schema = source.schema();
+    if let Some(layers) = &options.layers {
+        for name in layers {
+            let key = MatrixKey::Layer(name.clone());
+            if !schema.matrices.iter().any(|m| m.key == key) {
+                schema.matrix(&key)?;
+            }
+        }
+    }
+    let mut chosen = Vec::new();
+    for matrix in &schema.matrices {
+        let wanted = match &matrix.key {
+            MatrixKey::X => true,
+            MatrixKey::Raw => options.raw,
+            MatrixKey::Layer(name) => {
+                options.layers.as_ref().is_none_or(|layers| layers.contains(name))
+            }
+        };
+        let path = matrix.key.to_string();
+        if !wanted {
+            left_out.push((path, "not asked for".to_owned()));
+            continue;
+        }
+        let archived = matrix.encoding == Encoding::Csc && source.backend().archive().is_some();
+        match &matrix.unreadable {
+            None => chosen.push(Chosen { key: matrix.key.clone(), by_columns: false }),
+            Some(_) if archived => {
+                chosen.push(Chosen { key: matrix.key.clone(), by_columns: true });
+            }
+            Some(why) => left_out.push((path, why.clone())),
+        }
+    }
+    if chosen.is_empty() {
+        let why = left_out.first().map_or("the store holds none", |(_, why)| why.as_str());
+        return Err(Error::invalid_input(format!("there is no matrix to convert: {why}"))
+            .with("file", &schema.location));
+    }
+    Ok(chosen)
+}
+
+fn choose_columns(
+    source: &Store,
+    options: &ConvertOptions,
+    left_out: &mut Vec<(String, String)>,
+) -> Result<Vec<String>> {
+    let schema = source.schema();
+    if let Some(columns) = &options.obs {
+        for name in columns {
+            schema.obs_column(name)?;
+        }
+    }
+    let mut chosen = Vec::new();
+    for column in &schema.obs {
+        let path = format!("obs/{}", column.name);
+        if options.obs.as_ref().is_some_and(|wanted| !wanted.contains(&column.name)) {
+            left_out.push((path, "not asked for".to_owned()));
+        } else if let ColumnKind::Unreadable(why) = &column.kind {
+            left_out.push((path, why.clone()));
+        } else {
+            chosen.push(column.name.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+async fn describe(
+    source: &Store,
+    options: &ConvertOptions,
+    matrices: &[Chosen],
+    columns: Vec<String>,
+    selection: Option<&Selection>,
+    left_out: &mut Vec<(String, String)>,
+) -> Result<NewStore> {
+    let (backend, schema) = (source.backend(), source.schema());
+    let mut var = backend.read_var(&MatrixKey::X).await?;
+    for column in &schema.var.columns {
+        if let ColumnKind::Unreadable(why) = &column.kind {
+            left_out.push((format!("var/{}", column.name), why.clone()));
+        }
+    }
+    if let Some(selection) = selection {
+        var = selection.table(&var)?;
+    }
+    let var = Arc::new(var);
+    let mut new = Vec::with_capacity(matrices.len());
+    for chosen in matrices {
+        let found = schema.matrices.iter().find(|m| m.key == chosen.key);
+        let found = found.ok_or_else(|| Error::internal("a chosen matrix is not there"))?;
+        new.push(NewMatrix {
+            key: chosen.key.clone(),
+            var: match chosen.key {
+                MatrixKey::Raw => Arc::new(backend.read_var(&MatrixKey::Raw).await?),
+                _ => Arc::clone(&var),
+            },
+            value_type: found.value_type,
+            expected_nnz: found.nnz,
+        });
+    }
+    let mut extras = match backend.archive() {
+        Some(archive) => archive.read_extras(options.memory / 4).await?,
+        None => {
+            if source.locations().len() > 1 {
+                let why = "of several stores only matrices, obs and var are joined";
+                left_out.push(("uns, obsm, varm, obsp, varp".to_owned(), why.to_owned()));
+            }
+            Extras::default()
+        }
+    };
+    left_out.append(&mut extras.left_out);
+    // What has a row for each cell or gene must keep to their order and selection.
+    let mut fixed: Vec<&str> = Vec::new();
+    if options.shuffle.is_some() {
+        fixed.extend(["obsm", "obsp"]);
+    }
+    if selection.is_some() {
+        fixed.extend(["varm", "varp"]);
+    }
+    extras.elements.retain(|(name, _)| {
+        let stays = !fixed.contains(&name.as_str());
+        if !stays {
+            let why = "it follows an order or a selection that is changed";
+            left_out.push((name.clone(), why.to_owned()));
+        }
+        stays
+    });
+    Ok(NewStore {
+        n_obs: schema.n_obs,
+        matrices: new,
+        obs_index: schema.obs_index.clone(),
+        obs: schema.obs.iter().filter(|c| columns.contains(&c.name)).cloned().collect(),
+        var,
+        extras,
+    })
+}

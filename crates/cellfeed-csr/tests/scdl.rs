@@ -1,5 +1,5 @@
 //! BioNeMo SCDL folders that the real tool wrote: read whole, and refused where they lie.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 use cellfeed_core::io::Engine;
 use cellfeed_core::{Backend, BackendExt, Error, ErrorKind, Indices, MatrixKey, ValueType};

@@ -82,6 +82,8 @@ def main():
         help="of annbatch, at least, unless its epoch ends before; it needs minutes for single rows",
     )
     args = parser.parse_args()
+    if not args.python and sys.version_info < (3, 12):
+        parser.error("annbatch needs Python 3.12 or later: run this with one, or name one by --python")
     cellfeed = args.cellfeed or harness.build("cellfeed-cli", "cellfeed")
     python = contest.python(args, "requirements-annbatch.txt")
     source = atlas(args, cellfeed)

@@ -45,7 +45,7 @@ def main():
             anndata.AnnData(x).write_h5ad(source)
             SingleCellMemMapDataset(out / name, h5ad_path=source, data_dtype=dtype, use_X_not_raw=True)
         dense = np.asarray(x.todense())
-        (out / f"{name}.oracle.json").write_text(json.dumps({
+        (out / f"{name}.rows.json").write_text(json.dumps({
             "n_obs": dense.shape[0], "n_vars": dense.shape[1], "writer": "bionemo-scdl 0.1.3",
             "rows": [[float(v) for v in row] for row in dense],
         }) + "\n")

@@ -37,7 +37,7 @@ fn copy(name: &str) -> tempfile::TempDir {
 #[test]
 fn folders_of_the_real_tool_are_read_as_they_were_written() {
     for (name, value_type) in [("counts-u16", ValueType::U16), ("floats-f32", ValueType::F32)] {
-        let text = std::fs::read_to_string(data().join(format!("{name}.oracle.json"))).unwrap();
+        let text = std::fs::read_to_string(data().join(format!("{name}.rows.json"))).unwrap();
         let oracle: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert!(cellfeed_csr::looks_like(&data().join(name)));
         let store = open(&data().join(name)).unwrap();

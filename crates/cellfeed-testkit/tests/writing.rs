@@ -26,7 +26,6 @@ enum Fault {
     TakesAnyCount,
     TakesAnyBatch,
     TakesAnyGene,
-    TakesAnyCode,
     RoundsValues,
     WrongBytes,
     WrongNnz,
@@ -92,7 +91,7 @@ impl StoreWriter for Writer {
                             .iter()
                             .flatten()
                             .any(|c| usize::try_from(c).unwrap() >= categories.len());
-                        if past && self.fault != Fault::TakesAnyCode {
+                        if past {
                             return Err(Error::invalid_input("a code has no category"));
                         }
                     }
@@ -268,7 +267,6 @@ fn every_fault_is_found() {
         (Fault::TakesAnyCount, "is finished"),
         (Fault::TakesAnyBatch, "is taken"),
         (Fault::TakesAnyGene, "is taken"),
-        (Fault::TakesAnyCode, "is taken"),
         (Fault::RoundsValues, "is taken"),
         (Fault::WrongBytes, "bytes were reported"),
         (Fault::WrongNnz, "values were reported"),

@@ -1,8 +1,9 @@
 //! Writing AnnData in Zarr v3, sharded, as anndata 0.12 and later and annbatch read it.
 //!
-//! Matrices are CSR, their values of the announced type, but for half floats, which become `f32`. An inner chunk of `data` and `indices` has the values of 16 rows of mean
-//! length, or of as many as [`WriteOptions::with_chunk_rows`] says; rows of other lengths straddle
-//! inner chunks, since Zarr knows only chunks of one size. Both arrays have the same inner chunks.
+//! Matrices are CSR, their values of the announced type; half floats become `f32`. An inner chunk of
+//! `data` and `indices` has the values of 8 rows of mean length, or of as many as
+//! [`WriteOptions::with_chunk_rows`] says; rows of other lengths straddle inner chunks, since Zarr
+//! knows only chunks of one size. Both arrays have the same inner chunks.
 //! Shards hold 256 MiB before compression, their index at the end with a CRC-32C, and the root's
 //! `zarr.json` all metadata of the store.
 //!

@@ -29,7 +29,9 @@ pub(super) enum Codec {
 }
 
 impl Default for Codec {
-    /// By measurement: see `docs/formats.md`. Level 3 is what annbatch writes with.
+    /// By measurement, as in `matrix.rs`, in chunks of 16 rows: blosc-lz4 47, blosc-zstd 28, zstd 22 and
+    /// none 81 thousand cells a CPU second, with 2.3, 1.6, 2.2 and 8.1 bytes a value. Levels change
+    /// little; 3 is what annbatch writes with.
     fn default() -> Self {
         Self::BloscLz4(3)
     }

@@ -22,15 +22,21 @@ fn everything_is_kept_and_everything_wrong_refused() {
 
 #[test]
 fn in_every_codec_and_chunk_length() {
-    for codec in ["gzip", "gzip:1", "gzip-shuffle", "gzip-shuffle:9", "lzf", "lzf-shuffle"] {
-        for rows in [1, 7, 1 << 40] {
-            let create = |path: &Path, new: NewStore, options: &WriteOptions| {
-                create(path, new, &options.clone().with_codec(codec).with_chunk_rows(rows))
-            };
-            Writing::new("new.h5ad", create, open).check().unwrap_or_else(|e| {
-                panic!("{codec}, chunks of {rows} rows: {e}");
-            });
-        }
+    let codecs = [
+        ("gzip", 3),
+        ("gzip:1", 1 << 40),
+        ("gzip-shuffle", 7),
+        ("gzip-shuffle:9", 1000),
+        ("lzf", 1),
+        ("lzf-shuffle", 64),
+    ];
+    for (codec, rows) in codecs {
+        let create = |path: &Path, new: NewStore, options: &WriteOptions| {
+            create(path, new, &options.clone().with_codec(codec).with_chunk_rows(rows))
+        };
+        Writing::new("new.h5ad", create, open).check().unwrap_or_else(|e| {
+            panic!("{codec}, chunks of {rows} rows: {e}");
+        });
     }
 }
 

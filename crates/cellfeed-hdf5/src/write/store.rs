@@ -15,7 +15,8 @@
 //! | integers, booleans | `array` 0.2.0; with missing ones `nullable-integer`, `nullable-boolean` 0.1.0 |
 //! | floats | `array` 0.2.0; missing ones are NaN, which is said |
 //!
-//! `nullable-string-array` would keep text text, but anndata before 0.12 refuses a whole file for it.
+//! Values of half precision are written as `f32`: scipy has no such matrices, and anndata would refuse
+//! the file. `nullable-string-array` would keep text text, but anndata before 0.12 refuses a whole file for it.
 
 use super::chunked::{Packing, guess_chunk};
 use super::columns::{Collected, Texts};
@@ -230,7 +231,12 @@ impl H5adStore {
                 elements.unwrap_or(u64::MAX).min(expected).clamp(1, LARGEST_CHUNK)
             }
         };
-        let stream = CsrStream::new(n_vars, *value_type, ValueType::I32, chunk, self.packing)?;
+        // scipy, and so anndata, has no sparse matrices of half precision.
+        let value_type = match *value_type {
+            ValueType::F16 => ValueType::F32,
+            other => other,
+        };
+        let stream = CsrStream::new(n_vars, value_type, ValueType::I32, chunk, self.packing)?;
         self.matrices[place] = Some(stream);
         Ok(())
     }

@@ -57,6 +57,27 @@ impl CsrSegment {
         Ok(segment)
     }
 
+    /// As [`try_new`](Self::try_new), but rows that are not sorted are sorted first: for stores that
+    /// promise no order. Repeated indices stay, and are refused.
+    ///
+    /// # Errors
+    /// As [`try_new`](Self::try_new).
+    pub fn try_new_sorting(
+        indptr: ScalarBuffer<u64>,
+        indices: &Indices,
+        values: &Values,
+        n_vars: u64,
+    ) -> Result<Self> {
+        // Nearly every store is sorted: only what fails the check is looked at more closely.
+        Self::try_new(indptr.clone(), indices.clone(), values.clone(), n_vars).or_else(|_| {
+            let order = match indices {
+                Indices::U16(b) => sorting_order(&indptr, b),
+                Indices::U32(b) => sorting_order(&indptr, b),
+            };
+            Self::try_new(indptr, indices.take(&order), values.take(&order), n_vars)
+        })
+    }
+
     /// How many rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
@@ -86,6 +107,19 @@ impl CsrSegment {
     pub fn values(&self) -> &Values {
         &self.values
     }
+}
+
+/// The positions that put the indices of each row in order.
+fn sorting_order<I: Copy + Ord>(indptr: &[u64], indices: &[I]) -> Vec<usize> {
+    let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
+    let mut order: Vec<usize> = (0..indices.len()).collect();
+    for w in indptr.windows(2) {
+        let row = order.get_mut(at(w[0])..at(w[1])).unwrap_or_default();
+        if row.windows(2).any(|p| indices[p[0]] >= indices[p[1]]) {
+            row.sort_by_key(|&i| indices[i]);
+        }
+    }
+    order
 }
 
 /// Rows that one task checks.
@@ -248,6 +282,20 @@ mod tests {
     fn segment(indptr: Vec<u64>, indices: Vec<u32>) -> Result<CsrSegment> {
         let values = vec![1f32; indices.len()];
         CsrSegment::try_new(indptr.into(), indices.into(), values.into(), 10)
+    }
+
+    #[test]
+    fn rows_that_are_not_sorted_are_sorted_where_that_is_asked_for() {
+        let sorting = |indices: Indices| {
+            let values = vec![1f32, 2.0, 3.0, 4.0].into();
+            CsrSegment::try_new_sorting(vec![0, 3, 4].into(), &indices, &values, 10)
+        };
+        for indices in [Indices::from(vec![5u32, 1, 9, 0]), vec![5u16, 1, 9, 0].into()] {
+            let segment = sorting(indices).unwrap();
+            assert_eq!(segment.values().to_f64_vec(), [2.0, 1.0, 3.0, 4.0]);
+        }
+        assert!(sorting(vec![5u32, 5, 9, 0].into()).unwrap_err().to_string().contains("twice"));
+        assert!(sorting(vec![5u32, 1, 10, 0].into()).is_err());
     }
 
     #[test]

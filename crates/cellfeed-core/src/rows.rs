@@ -118,6 +118,15 @@ impl RowRanges {
         self.ranges.iter().cloned().flatten()
     }
 
+    /// Turns the row within an answer for these rows, which an error's context may have, into the row
+    /// in the store.
+    #[must_use]
+    pub fn name_row(&self, error: Error) -> Error {
+        let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
+        let Some(row) = row.and_then(|row: usize| self.iter_rows().nth(row)) else { return error };
+        Error::new(error.kind(), error.message()).with("row", row)
+    }
+
     /// Refuses rows past `n_obs`: law 6 of the [`Backend`](crate::Backend) trait.
     ///
     /// # Errors

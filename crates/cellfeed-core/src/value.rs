@@ -367,6 +367,18 @@ impl Indices {
         }
     }
 
+    /// The indices at `positions`, copied.
+    ///
+    /// # Panics
+    /// If a position is past the end.
+    #[must_use]
+    pub fn take(&self, positions: &[usize]) -> Self {
+        match self {
+            Self::U16(b) => Self::U16(positions.iter().map(|&i| b[i]).collect::<Vec<_>>().into()),
+            Self::U32(b) => Self::U32(positions.iter().map(|&i| b[i]).collect::<Vec<_>>().into()),
+        }
+    }
+
     /// The indices widened to `u32`.
     #[must_use]
     pub fn to_u32_vec(&self) -> Vec<u32> {

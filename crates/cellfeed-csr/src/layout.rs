@@ -173,7 +173,7 @@ fn open_matrix(
                 data: open_array(folder, engine, data, value_type, entry.nnz)?,
                 offsets,
                 n_vars: entry.n_vars,
-                mend: false,
+                unsorted: false,
             }));
             let arrays =
                 vec![storage("indices", index_type, indices), storage("data", value_type, data)];

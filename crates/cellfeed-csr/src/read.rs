@@ -40,7 +40,7 @@ pub(crate) struct PlainMatrix {
     pub(crate) data: Array,
     pub(crate) n_vars: u64,
     /// Whether rows may be unsorted, and are then sorted as they are read: our own format forbids it.
-    pub(crate) mend: bool,
+    pub(crate) unsorted: bool,
 }
 
 /// Blocks of a fetch that are looked at to tell whether the page cache holds it.
@@ -178,41 +178,12 @@ impl PlainMatrix {
         let segment = || {
             let indices = indices_of(self.indices.element, indices)?;
             let values = Values::from_bytes(self.data.element, data)?;
-            if !self.mend {
-                return CsrSegment::try_new(indptr, indices, values, self.n_vars);
+            if self.unsorted {
+                CsrSegment::try_new_sorting(indptr, &indices, &values, self.n_vars)
+            } else {
+                CsrSegment::try_new(indptr, indices, values, self.n_vars)
             }
-            let (found, kept) = (indices.clone(), values.clone());
-            CsrSegment::try_new(indptr.clone(), indices, values, self.n_vars)
-                .or_else(|_| sorted(indptr, &found, &kept, self.n_vars))
         };
-        segment().map_err(|e| name_row(e, rows).with_default("file", self.indices.path.display()))
+        segment().map_err(|e| rows.name_row(e).with_default("file", self.indices.path.display()))
     }
-}
-
-/// Sorts the rows. Repeated indices stay, and are refused by the check.
-fn sorted(
-    indptr: ScalarBuffer<u64>,
-    indices: &Indices,
-    values: &Values,
-    n_vars: u64,
-) -> Result<CsrSegment> {
-    let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
-    let wide: Vec<u32> = match indices {
-        Indices::U16(b) => b.iter().map(|&g| g.into()).collect(),
-        Indices::U32(b) => b.to_vec(),
-        _ => return Err(Error::internal("gene indices of an unknown type")),
-    };
-    let mut order: Vec<usize> = (0..wide.len()).collect();
-    for w in indptr.windows(2) {
-        order.get_mut(at(w[0])..at(w[1])).unwrap_or_default().sort_by_key(|&i| wide[i]);
-    }
-    let genes: Vec<u32> = order.iter().map(|&i| wide[i]).collect();
-    CsrSegment::try_new(indptr, genes.into(), values.take(&order), n_vars)
-}
-
-/// Turns the row within the answer, which errors carry, into the row in the store.
-pub(crate) fn name_row(error: Error, rows: &RowRanges) -> Error {
-    let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
-    let Some(row) = row.and_then(|row: usize| rows.iter_rows().nth(row)) else { return error };
-    Error::new(error.kind(), error.message()).with("row", row)
 }

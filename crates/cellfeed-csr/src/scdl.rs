@@ -167,7 +167,7 @@ pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
         data: open_array(folder, engine, &data, value_type, nnz)?,
         offsets,
         n_vars,
-        mend: true,
+        unsorted: true,
     };
     Ok(Opened {
         schema,

@@ -12,7 +12,6 @@ pub(crate) use write::PackedRows;
 
 use crate::map::MappedFile;
 use crate::options::Access;
-use crate::read::name_row;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::{Buffer, ByteSource, Engine, LocalFile};
@@ -203,7 +202,7 @@ impl PackedMatrix {
         let values = Values::from_bytes(self.value_type, values.freeze())?;
         let indptr = ScalarBuffer::from(self.offsets.relative(rows));
         let segment = CsrSegment::try_new(indptr, indices, values, self.n_vars)
-            .map_err(|e| name_row(e, rows))?;
+            .map_err(|e| rows.name_row(e))?;
         Ok(CsrRows::new(vec![segment]))
     }
 

@@ -70,41 +70,13 @@ impl SparseMatrix {
         let indptr = self.offsets.relative(rows);
         let (value_type, n_vars, rows) = (self.value_type, self.n_vars, rows.clone());
         let segment = context.engine.compute(move || {
-            let indices = typed::<u32>(indices)?;
+            let indices = Indices::U32(typed::<u32>(indices)?);
             let values = Values::from_bytes(value_type, data)?;
             let indptr = ScalarBuffer::from(indptr);
-            let found = Indices::U32(indices.clone());
-            CsrSegment::try_new(indptr.clone(), found, values.clone(), n_vars)
-                .or_else(|_| mend(indptr, &indices, &values, n_vars))
-                .map_err(|e| name_row(e, &rows))
+            CsrSegment::try_new_sorting(indptr, &indices, &values, n_vars)
+                .map_err(|e| rows.name_row(e))
         });
         let segment = segment.await.map_err(|e| context.blame(e, self.indices.path()))?;
         Ok(CsrRows::new(vec![segment]))
     }
-}
-
-/// Sorts the rows that are not sorted. Repeated indices stay, and are refused by the check.
-fn mend(
-    indptr: ScalarBuffer<u64>,
-    indices: &[u32],
-    values: &Values,
-    n_vars: u64,
-) -> Result<CsrSegment> {
-    let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
-    let mut order: Vec<usize> = (0..indices.len()).collect();
-    for w in indptr.windows(2) {
-        let row = order.get_mut(at(w[0])..at(w[1])).unwrap_or_default();
-        if row.windows(2).any(|p| indices[p[0]] >= indices[p[1]]) {
-            row.sort_by_key(|&i| indices[i]);
-        }
-    }
-    let sorted: Vec<u32> = order.iter().map(|&i| indices[i]).collect();
-    CsrSegment::try_new(indptr, sorted.into(), values.take(&order), n_vars)
-}
-
-/// Turns the row within the answer, which errors carry, into the row in the store.
-fn name_row(error: Error, rows: &RowRanges) -> Error {
-    let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
-    let Some(row) = row.and_then(|row: usize| rows.iter_rows().nth(row)) else { return error };
-    Error::new(error.kind(), error.message()).with("row", row)
 }

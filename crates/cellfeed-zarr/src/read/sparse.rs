@@ -157,40 +157,13 @@ impl SparseMatrix {
         let indptr = self.offsets.relative(rows);
         let (value_type, n_indices, rows) = (self.value_type, self.n_indices, rows.clone());
         let work = move || {
-            let indices = typed::<u32>(indices)?;
+            let indices = Indices::U32(typed::<u32>(indices)?);
             let values = Values::from_bytes(value_type, data)?;
             let indptr = ScalarBuffer::from(indptr);
-            let found = Indices::U32(indices.clone());
-            CsrSegment::try_new(indptr.clone(), found, values.clone(), n_indices)
-                .or_else(|_| mend(indptr, &indices, &values, n_indices))
-                .map_err(|e| name_row(e, &rows))
+            CsrSegment::try_new_sorting(indptr, &indices, &values, n_indices)
+                .map_err(|e| rows.name_row(e))
         };
         let segment = context.engine.compute(work).await.map_err(|e| self.indices.blame(e))?;
         Ok(CsrRows::new(vec![segment]))
     }
-}
-
-/// Sorts the rows that are not sorted. Repeated indices stay, and are refused by the check.
-fn mend(
-    indptr: ScalarBuffer<u64>,
-    indices: &[u32],
-    values: &Values,
-    n_indices: u64,
-) -> Result<CsrSegment> {
-    let mut order: Vec<usize> = (0..indices.len()).collect();
-    for w in indptr.windows(2) {
-        let row = order.get_mut(to_usize(w[0])..to_usize(w[1])).unwrap_or_default();
-        if row.windows(2).any(|p| indices[p[0]] >= indices[p[1]]) {
-            row.sort_by_key(|&i| indices[i]);
-        }
-    }
-    let sorted: Vec<u32> = order.iter().map(|&i| indices[i]).collect();
-    CsrSegment::try_new(indptr, sorted.into(), values.take(&order), n_indices)
-}
-
-/// Turns the row within the answer, which errors carry, into the row in the store.
-fn name_row(error: Error, rows: &RowRanges) -> Error {
-    let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
-    let Some(row) = row.and_then(|row: usize| rows.iter_rows().nth(row)) else { return error };
-    Error::new(error.kind(), error.message()).with("row", row)
 }

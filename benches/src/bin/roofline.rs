@@ -7,7 +7,7 @@
 
 use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
-use cellfeed::io::{Engine, EngineOptions};
+use cellfeed::io::{Engine, EngineOptions, Roofline};
 use cellfeed::{Backend, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy};
 use clap::Parser;
 use std::path::PathBuf;
@@ -67,31 +67,6 @@ enum Store {
     Csr(CsrBackend),
 }
 
-/// Seconds and bytes of bare reading, decoding and copying.
-struct Limits {
-    read_seconds: f64,
-    bytes_read: u64,
-    decode_seconds: f64,
-    bytes_decoded: u64,
-    gather_seconds: f64,
-    bytes_gathered: u64,
-}
-
-/// The formats' own structs have the same fields.
-macro_rules! limits {
-    ($found:expr) => {{
-        let l = $found;
-        Limits {
-            read_seconds: l.read_seconds,
-            bytes_read: l.bytes_read,
-            decode_seconds: l.decode_seconds,
-            bytes_decoded: l.bytes_decoded,
-            gather_seconds: l.gather_seconds,
-            bytes_gathered: l.bytes_gathered,
-        }
-    }};
-}
-
 impl Store {
     fn n_obs(&self) -> u64 {
         match self {
@@ -106,11 +81,11 @@ impl Store {
         fetches: &[RowRanges],
         threads: usize,
         cold: bool,
-    ) -> Result<Limits> {
-        Ok(match self {
-            Self::Hdf5(backend) => limits!(backend.roofline(key, fetches, threads, cold)?),
-            Self::Csr(backend) => limits!(backend.roofline(key, fetches, threads, cold)?),
-        })
+    ) -> Result<Roofline> {
+        match self {
+            Self::Hdf5(backend) => backend.roofline(key, fetches, threads, cold),
+            Self::Csr(backend) => backend.roofline(key, fetches, threads, cold),
+        }
     }
 }
 

@@ -180,12 +180,7 @@ impl MemoryBackend {
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&MemoryMatrix> {
-        self.schema.matrix(key)?;
-        self.matrices
-            .iter()
-            .find(|(k, _)| k == key)
-            .map(|(_, matrix)| matrix)
-            .ok_or_else(|| Error::internal(format!("matrix {key} is in the schema alone")))
+        self.schema.pick(key, &self.matrices)
     }
 }
 

@@ -244,6 +244,18 @@ impl Schema {
         }
     }
 
+    /// Finds what a backend keeps for a matrix, by its key.
+    ///
+    /// # Errors
+    /// As [`matrix`](Self::matrix); of kind `Internal` for one that is in the schema alone.
+    pub fn pick<'a, T>(&self, key: &MatrixKey, kept: &'a [(MatrixKey, T)]) -> Result<&'a T> {
+        self.matrix(key)?;
+        let found = kept.iter().find(|(k, _)| k == key);
+        found.map(|(_, kept)| kept).ok_or_else(|| {
+            Error::internal(format!("matrix {key} is in the schema, but was not opened"))
+        })
+    }
+
     /// Refuses the name of an obs column that cannot be read; the index, the cells' names, is
     /// accepted under its name.
     ///

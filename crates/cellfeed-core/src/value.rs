@@ -3,6 +3,7 @@
 use crate::{Error, Result};
 use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use half::f16;
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -322,6 +323,24 @@ impl Values {
         with_values!(self, b => cast_to(b, to))
     }
 
+    /// The values little-endian, as files have them: without a copy where memory has them so too.
+    #[must_use]
+    pub fn le_bytes(&self) -> Cow<'_, [u8]> {
+        let native = self.as_bytes();
+        if cfg!(target_endian = "little") {
+            return Cow::Borrowed(native);
+        }
+        let mut bytes = native.to_vec();
+        bytes.chunks_exact_mut(self.value_type().size()).for_each(<[u8]>::reverse);
+        Cow::Owned(bytes)
+    }
+
+    /// The values as a slice of their own type; none if it is another.
+    #[must_use]
+    pub fn as_slice<T: Value>(&self) -> Option<&[T]> {
+        (T::TYPE == self.value_type()).then(|| bytemuck::cast_slice(self.as_bytes()))
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -425,6 +444,14 @@ pub fn typed<T: ArrowNativeType + bytemuck::Pod>(bytes: bytes::Bytes) -> Result<
 #[cfg(test)]
 mod tests {
     use super::Values as Stored;
+
+    #[test]
+    fn values_are_had_as_bytes_and_as_slices() {
+        let values = Stored::from(vec![1u16, 0x0203]);
+        assert_eq!(&*values.le_bytes(), [1, 0, 3, 2]);
+        assert_eq!(values.as_slice::<u16>(), Some(&[1u16, 0x0203][..]));
+        assert_eq!(values.as_slice::<i16>(), None);
+    }
 
     #[test]
     fn casts_keep_whole_numbers_and_round_fractions() {

@@ -5,11 +5,11 @@ use crate::header::{Header, NAME};
 use crate::layout::{self, Opened, Tables};
 use crate::options::{Access, CsrOptions};
 use crate::read::Matrix;
-use crate::roofline::Roofline;
+use crate::roofline;
 use crate::scdl;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
-use cellfeed_core::io::Engine;
+use cellfeed_core::io::{Engine, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
     Schema, Table, take_rows,
@@ -115,17 +115,13 @@ impl CsrBackend {
             rows.check_within(self.schema.n_obs)?;
         }
         match self.matrix(matrix)? {
-            Matrix::Plain(m) => Roofline::plain(m, fetches, threads, cold),
-            Matrix::Packed(m) => Roofline::packed(m, &self.engine, fetches, threads, cold),
+            Matrix::Plain(m) => roofline::plain(m, fetches, threads, cold),
+            Matrix::Packed(m) => roofline::packed(m, &self.engine, fetches, threads, cold),
         }
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
-        self.schema.matrix(key)?;
-        let found = self.matrices.iter().find(|(k, _)| k == key);
-        found.map(|(_, matrix)| matrix).ok_or_else(|| {
-            Error::internal(format!("matrix {key} is in the schema, but was not opened"))
-        })
+        self.schema.pick(key, &self.matrices)
     }
 
     fn blame(&self, error: Error) -> Error {

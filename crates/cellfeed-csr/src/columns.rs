@@ -109,7 +109,6 @@ fn read_array(folder: &Path, entry: &FileEntry, n_rows: Option<u64>) -> Result<A
 impl Column {
     /// Describes a column; reads the categories, if it has any.
     pub(crate) fn open(folder: &Path, entry: &ColumnEntry, n_rows: u64) -> Result<Self> {
-        check_file(folder, &entry.values)?;
         let kind = match (entry.kind.as_str(), &entry.categories) {
             ("categorical", Some(categories)) => {
                 let array = read_array(folder, categories, None)?;

@@ -43,9 +43,6 @@ pub(crate) struct PlainMatrix {
     pub(crate) unsorted: bool,
 }
 
-/// Blocks of a fetch that are looked at to tell whether the page cache holds it.
-const PROBES: usize = 16;
-
 impl Array {
     fn size(&self) -> u64 {
         u64::try_from(self.element.size()).unwrap_or(8)
@@ -54,13 +51,6 @@ impl Array {
     /// Byte ranges of element ranges.
     pub(crate) fn ranges(&self, elements: &[Range<u64>]) -> Vec<Range<u64>> {
         elements.iter().map(|r| r.start * self.size()..r.end * self.size()).collect()
-    }
-
-    /// Whether a few of the ranges are all in memory.
-    fn resident(&self, elements: &[Range<u64>]) -> bool {
-        let step = elements.len().div_ceil(PROBES).max(1);
-        let starts = elements.iter().step_by(step).map(|r| r.start * self.size());
-        self.map.resident(starts)
     }
 
     /// A part of the map.
@@ -126,9 +116,8 @@ impl PlainMatrix {
             Access::Read => false,
             Access::Auto => {
                 let (this, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
-                let probe =
-                    move || Ok(this.indices.resident(&elements) && this.data.resident(&elements));
-                engine.blocking(probe).await?
+                let resident = move |a: &Array| a.map.resident(&a.ranges(&elements));
+                engine.blocking(move || Ok(resident(&this.indices) && resident(&this.data))).await?
             }
         };
         if by_map {

@@ -9,31 +9,13 @@
 
 use crate::packed::PackedMatrix;
 use crate::read::{Array, PlainMatrix};
-use cellfeed_core::io::{ByteSource, Engine};
+use cellfeed_core::io::{ByteSource, Engine, Roofline};
 use cellfeed_core::{Error, Result, RowRanges};
 use futures::executor::block_on;
 use rayon::prelude::*;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// Seconds and bytes of each limit, over all fetches.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Roofline {
-    /// Reading the stored bytes; 0 where the page cache has them.
-    pub read_seconds: f64,
-    /// Stored bytes read.
-    pub bytes_read: u64,
-    /// Decoding every wanted row once; 0 for plain stores.
-    pub decode_seconds: f64,
-    /// Bytes that the decoded rows have.
-    pub bytes_decoded: u64,
-    /// Copying the wanted elements once, as they are stored or decoded.
-    pub gather_seconds: f64,
-    /// Bytes of the wanted elements.
-    pub bytes_gathered: u64,
-}
 
 fn pool(threads: usize) -> Result<rayon::ThreadPool> {
     rayon::ThreadPoolBuilder::new()
@@ -64,68 +46,66 @@ fn copy(array: &Array, parts: &[std::ops::Range<u64>], target: &mut Vec<u8>) -> 
     u64::try_from(total).unwrap_or(u64::MAX)
 }
 
-impl Roofline {
-    pub(crate) fn plain(
-        matrix: &PlainMatrix,
-        fetches: &[RowRanges],
-        threads: usize,
-        cold: bool,
-    ) -> Result<Self> {
-        let mut limits = Self::default();
-        let arrays = [&matrix.indices, &matrix.data];
-        for rows in fetches.iter().filter(|_| cold) {
+pub(crate) fn plain(
+    matrix: &PlainMatrix,
+    fetches: &[RowRanges],
+    threads: usize,
+    cold: bool,
+) -> Result<Roofline> {
+    let mut limits = Roofline::default();
+    let arrays = [&matrix.indices, &matrix.data];
+    for rows in fetches.iter().filter(|_| cold) {
+        let parts = matrix.offsets.element_ranges(rows);
+        let start = Instant::now();
+        for array in arrays {
+            let read = block_on(array.file.get_ranges(array.ranges(&parts)))?;
+            limits.bytes_read += u64::try_from(read.len()).unwrap_or(0);
+        }
+        limits.read_seconds += start.elapsed().as_secs_f64();
+    }
+    let pool = pool(threads)?;
+    let mut targets = [Vec::new(), Vec::new()];
+    // Once before anything is timed: the buffers are kept ones, whose pages are there.
+    for timed in [false, true] {
+        for rows in fetches.iter().take(if timed { usize::MAX } else { 1 }) {
             let parts = matrix.offsets.element_ranges(rows);
             let start = Instant::now();
-            for array in arrays {
-                let read = block_on(array.file.get_ranges(array.ranges(&parts)))?;
-                limits.bytes_read += u64::try_from(read.len()).unwrap_or(0);
-            }
-            limits.read_seconds += start.elapsed().as_secs_f64();
-        }
-        let pool = pool(threads)?;
-        let mut targets = [Vec::new(), Vec::new()];
-        // Once before anything is timed: the buffers are kept ones, whose pages are there.
-        for timed in [false, true] {
-            for rows in fetches.iter().take(if timed { usize::MAX } else { 1 }) {
-                let parts = matrix.offsets.element_ranges(rows);
-                let start = Instant::now();
-                let copied: u64 = pool.install(|| {
-                    let pairs = arrays.into_iter().zip(&mut targets);
-                    pairs.map(|(array, target)| copy(array, &parts, target)).sum()
-                });
-                if timed {
-                    limits.gather_seconds += start.elapsed().as_secs_f64();
-                    limits.bytes_gathered += copied;
-                }
+            let copied: u64 = pool.install(|| {
+                let pairs = arrays.into_iter().zip(&mut targets);
+                pairs.map(|(array, target)| copy(array, &parts, target)).sum()
+            });
+            if timed {
+                limits.gather_seconds += start.elapsed().as_secs_f64();
+                limits.bytes_gathered += copied;
             }
         }
-        Ok(limits)
     }
+    Ok(limits)
+}
 
-    pub(crate) fn packed(
-        matrix: &Arc<PackedMatrix>,
-        engine: &Arc<Engine>,
-        fetches: &[RowRanges],
-        threads: usize,
-        cold: bool,
-    ) -> Result<Self> {
-        let mut limits = Self::default();
-        for rows in fetches.iter().filter(|_| cold) {
+pub(crate) fn packed(
+    matrix: &Arc<PackedMatrix>,
+    engine: &Arc<Engine>,
+    fetches: &[RowRanges],
+    threads: usize,
+    cold: bool,
+) -> Result<Roofline> {
+    let mut limits = Roofline::default();
+    for rows in fetches.iter().filter(|_| cold) {
+        let start = Instant::now();
+        limits.bytes_read += matrix.read_raw(rows)?;
+        limits.read_seconds += start.elapsed().as_secs_f64();
+    }
+    let pool = pool(threads)?;
+    for timed in [false, true] {
+        for rows in fetches.iter().take(if timed { usize::MAX } else { 1 }) {
             let start = Instant::now();
-            limits.bytes_read += matrix.read_raw(rows)?;
-            limits.read_seconds += start.elapsed().as_secs_f64();
-        }
-        let pool = pool(threads)?;
-        for timed in [false, true] {
-            for rows in fetches.iter().take(if timed { usize::MAX } else { 1 }) {
-                let start = Instant::now();
-                let decoded = pool.install(|| matrix.decode_only(engine, rows))?;
-                if timed {
-                    limits.decode_seconds += start.elapsed().as_secs_f64();
-                    limits.bytes_decoded += decoded;
-                }
+            let decoded = pool.install(|| matrix.decode_only(engine, rows))?;
+            if timed {
+                limits.decode_seconds += start.elapsed().as_secs_f64();
+                limits.bytes_decoded += decoded;
             }
         }
-        Ok(limits)
     }
+    Ok(limits)
 }

@@ -132,7 +132,7 @@ impl MatrixWriter {
                 }),
             },
             LayoutName::Packed => {
-                RowsWriter::Packed(Box::new(PackedRows::create(folder, &prefix, n_vars)?))
+                RowsWriter::Packed(Box::new(PackedRows::create(folder, &prefix)?))
             }
         };
         let (key, announced) = (key.clone(), matrix.value_type);
@@ -181,7 +181,7 @@ impl MatrixWriter {
                 entry.data = Some(data.finish(folder)?);
             }
             RowsWriter::Packed(rows) => {
-                let (value_type, offsets, rows) = rows.finish(folder)?;
+                let (value_type, offsets, rows) = rows.finish()?;
                 entry.layout = LayoutName::Packed;
                 entry.value_type = text(value_type);
                 entry.offsets = Some(offsets);
@@ -222,23 +222,6 @@ fn put_plain<T: bytemuck::Pod>(file: &mut HashedFile, values: &[T]) -> Result<()
     file.put(bytemuck::cast_slice(values))
 }
 
-pub(crate) fn put_values(file: &mut HashedFile, values: &Values) -> Result<()> {
-    match values {
-        Values::U8(b) => put_plain(file, b),
-        Values::U16(b) => put_plain(file, b),
-        Values::U32(b) => put_plain(file, b),
-        Values::U64(b) => put_plain(file, b),
-        Values::I8(b) => put_plain(file, b),
-        Values::I16(b) => put_plain(file, b),
-        Values::I32(b) => put_plain(file, b),
-        Values::I64(b) => put_plain(file, b),
-        Values::F16(b) => put_plain(file, b),
-        Values::F32(b) => put_plain(file, b),
-        Values::F64(b) => put_plain(file, b),
-        _ => Err(Error::internal("values of an unknown type")),
-    }
-}
-
 impl DataWriter {
     fn append(&mut self, folder: &Path, values: &Values) -> Result<()> {
         self.span.add(values);
@@ -246,7 +229,7 @@ impl DataWriter {
         if smallest != self.value_type {
             self.promote(folder, smallest)?;
         }
-        put_values(&mut self.file, &values.cast(self.value_type)?)
+        self.file.put(&values.cast(self.value_type)?.le_bytes())
     }
 
     /// Rewrites what is there in a wider type.
@@ -268,7 +251,7 @@ impl DataWriter {
                 part.chunks_exact_mut(self.value_type.size()).for_each(<[u8]>::reverse);
             }
             let values = Values::from_bytes(self.value_type, part.into())?;
-            put_values(&mut self.file, &values.cast(to)?)?;
+            self.file.put(&values.cast(to)?.le_bytes())?;
             rest -= u64::try_from(n).unwrap_or(rest);
         }
         std::fs::remove_file(&full).map_err(io)?;

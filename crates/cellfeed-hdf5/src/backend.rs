@@ -6,7 +6,7 @@ use crate::options::{Hdf5Options, Reader};
 use crate::read::{Column, Context, SparseMatrix, read_extras};
 use arrow_array::{ArrayRef, StringArray};
 use async_trait::async_trait;
-use cellfeed_core::io::{ByteSource, Engine, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, LocalFile, Roofline};
 use cellfeed_core::{
     Archive, Backend, ColumnKind, CsrRows, Error, ErrorKind, Extras, Hints, MatrixKey, ReadCost,
     Result, RowRanges, Schema, Table,
@@ -90,24 +90,20 @@ impl Hdf5Backend {
         fetches: &[RowRanges],
         threads: usize,
         cold: bool,
-    ) -> Result<crate::read::roofline::Roofline> {
+    ) -> Result<Roofline> {
         for rows in fetches {
             rows.check_within(self.schema.n_obs)?;
         }
         match self.matrix(matrix)? {
             Matrix::Sparse(m) => {
-                crate::read::roofline::Roofline::measure(&self.context, m, fetches, threads, cold)
+                crate::read::roofline::measure(&self.context, m, fetches, threads, cold)
             }
             _ => Err(Error::unsupported("limits are known for CSR matrices alone")),
         }
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
-        self.schema.matrix(key)?;
-        let found = self.matrices.iter().find(|(k, _)| k == key);
-        found.map(|(_, matrix)| matrix).ok_or_else(|| {
-            Error::internal(format!("matrix {key} is in the schema, but was not opened"))
-        })
+        self.schema.pick(key, &self.matrices)
     }
 
     /// A matrix that is stored by columns, if it has these genes.

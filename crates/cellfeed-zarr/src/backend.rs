@@ -54,11 +54,7 @@ impl ZarrBackend {
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
-        self.schema.matrix(key)?;
-        let found = self.matrices.iter().find(|(k, _)| k == key);
-        found.map(|(_, matrix)| matrix).ok_or_else(|| {
-            Error::internal(format!("matrix {key} is in the schema, but was not opened"))
-        })
+        self.schema.pick(key, &self.matrices)
     }
 
     fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {

@@ -7,6 +7,7 @@ mod buffers;
 mod engine;
 mod files;
 mod local;
+mod roofline;
 mod source;
 mod staging;
 mod stats;
@@ -16,6 +17,8 @@ pub use buffers::{Buffer, BufferPool};
 pub use engine::{Engine, EngineOptions};
 pub use files::FileSet;
 pub use local::LocalFile;
+#[doc(hidden)]
+pub use roofline::Roofline;
 pub use source::{ByteSource, CoalesceOptions};
 pub use staging::Staging;
 pub use stats::{ReadStats, StatsSnapshot};

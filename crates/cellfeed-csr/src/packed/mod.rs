@@ -114,9 +114,7 @@ impl PackedMatrix {
             Access::Read => false,
             Access::Auto => {
                 let (this, ranges) = (Arc::clone(self), ranges.clone());
-                let step = ranges.len().div_ceil(16).max(1);
-                let probe =
-                    move || Ok(this.map.resident(ranges.iter().step_by(step).map(|r| r.start)));
+                let probe = move || Ok(this.map.resident(&ranges));
                 engine.blocking(probe).await?
             }
         };

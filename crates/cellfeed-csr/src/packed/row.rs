@@ -97,37 +97,10 @@ pub(super) fn encode(genes: impl Iterator<Item = u32>, values: &RowValues<'_>, o
     }
     flush(&mut block, out);
     if let RowValues::Raw(values) = values {
-        raw_bytes(values, out);
+        out.extend_from_slice(&values.le_bytes());
     }
     let sum = checksum(&out[start + 4..], n);
     out[start..start + 4].copy_from_slice(&sum);
-}
-
-fn raw_bytes(values: &Values, out: &mut Vec<u8>) {
-    fn all<T: Pod>(values: &[T], out: &mut Vec<u8>) {
-        for value in values {
-            let bytes = bytemuck::bytes_of(value);
-            if cfg!(target_endian = "big") {
-                out.extend(bytes.iter().rev());
-            } else {
-                out.extend_from_slice(bytes);
-            }
-        }
-    }
-    match values {
-        Values::U8(b) => all(b, out),
-        Values::U16(b) => all(b, out),
-        Values::U32(b) => all(b, out),
-        Values::U64(b) => all(b, out),
-        Values::I8(b) => all(b, out),
-        Values::I16(b) => all(b, out),
-        Values::I32(b) => all(b, out),
-        Values::I64(b) => all(b, out),
-        Values::F16(b) => all(b, out),
-        Values::F32(b) => all(b, out),
-        Values::F64(b) => all(b, out),
-        _ => {}
-    }
 }
 
 /// The smallest type of values that are no counts.
@@ -279,29 +252,9 @@ fn decode_raw<'a, T: Target>(
     let cast = stored
         .cast(T::TYPE)
         .map_err(|_| damaged("it has a value that the matrix's type does not hold"))?;
-    let typed =
-        typed_slice::<T>(&cast).ok_or_else(|| Error::internal("a cast gave another type"))?;
+    let typed = cast.as_slice::<T>().ok_or_else(|| Error::internal("a cast gave another type"))?;
     values.copy_from_slice(typed);
     Ok(rest)
-}
-
-/// The values as a slice of their own type.
-fn typed_slice<T: Value>(values: &Values) -> Option<&[T]> {
-    let bytes: &[u8] = match values {
-        Values::U8(b) => bytemuck::cast_slice(b),
-        Values::U16(b) => bytemuck::cast_slice(b),
-        Values::U32(b) => bytemuck::cast_slice(b),
-        Values::U64(b) => bytemuck::cast_slice(b),
-        Values::I8(b) => bytemuck::cast_slice(b),
-        Values::I16(b) => bytemuck::cast_slice(b),
-        Values::I32(b) => bytemuck::cast_slice(b),
-        Values::I64(b) => bytemuck::cast_slice(b),
-        Values::F16(b) => bytemuck::cast_slice(b),
-        Values::F32(b) => bytemuck::cast_slice(b),
-        Values::F64(b) => bytemuck::cast_slice(b),
-        _ => return None,
-    };
-    bytemuck::try_cast_slice(bytes).ok()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(crate) struct PackedRows {
 }
 
 impl PackedRows {
-    pub(crate) fn create(folder: &Path, prefix: &str, _n_vars: u64) -> Result<Self> {
+    pub(crate) fn create(folder: &Path, prefix: &str) -> Result<Self> {
         let file = |name: &str| HashedFile::create(folder, &format!("{prefix}/{name}"));
         let mut offsets = file("offsets")?;
         offsets.put(&0u64.to_le_bytes())?;
@@ -51,7 +51,7 @@ impl PackedRows {
     }
 
     /// The type of the values, the offsets of the rows, the rows.
-    pub(crate) fn finish(self, _folder: &Path) -> Result<(ValueType, FileEntry, FileEntry)> {
+    pub(crate) fn finish(self) -> Result<(ValueType, FileEntry, FileEntry)> {
         Ok((self.span.smallest(), self.offsets.finish()?, self.rows.finish()?))
     }
 }

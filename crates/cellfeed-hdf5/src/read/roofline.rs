@@ -12,6 +12,7 @@ use super::array::{Context, StoredArray};
 use super::filters::{Pipeline, Scratch};
 use super::{SparseMatrix, as_u64, index};
 use crate::container::{ChunkTable, Node, Storage, StoredChunk};
+use cellfeed_core::io::Roofline;
 use cellfeed_core::{Error, Result, RowRanges};
 use std::fs::File;
 use std::hint::black_box;
@@ -25,24 +26,6 @@ use std::time::Instant;
 const RUN_BYTES: u64 = 1 << 20;
 /// Bytes that a thread copies before it takes the next piece.
 const COPY_BYTES: usize = 256 << 10;
-
-/// Seconds and bytes of each limit, over all fetches.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[non_exhaustive]
-pub struct Roofline {
-    /// Reading the stored bytes.
-    pub read_seconds: f64,
-    /// Stored bytes read: exact element ranges where nothing is compressed, else whole chunks.
-    pub bytes_read: u64,
-    /// Decoding every needed chunk once; 0 where nothing is compressed.
-    pub decode_seconds: f64,
-    /// Bytes that the decoded chunks hold.
-    pub bytes_decoded: u64,
-    /// Copying the wanted elements once.
-    pub gather_seconds: f64,
-    /// Bytes of the wanted elements, gene indices as 32 bits.
-    pub bytes_gathered: u64,
-}
 
 /// How an array's elements lie in the file.
 enum Stored {
@@ -133,55 +116,53 @@ impl Part {
     }
 }
 
-impl Roofline {
-    /// Measures each fetch in turn.
-    pub(crate) fn measure(
-        context: &Context,
-        matrix: &SparseMatrix,
-        fetches: &[RowRanges],
-        threads: usize,
-        cold: bool,
-    ) -> Result<Self> {
-        let location = context.source.location();
-        let file =
-            File::open(location).map_err(|e| Error::io("cannot open", e).with("file", location))?;
-        let parts = [&matrix.indices, &matrix.data];
-        let [indices, data] = parts.map(|array| Part::open(context, array));
-        let parts = [indices?, data?];
-        let kept_size = 4 + as_u64(matrix.value_type.size());
-        let mut workers: Vec<Worker> = Vec::new();
-        workers.resize_with(threads.max(1), Worker::default);
-        let (mut raw, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
-        let mut sum = Self::default();
-        for rows in fetches {
-            let elements = matrix.offsets.element_ranges(rows);
-            let (mut ranges, mut chunks) = (Vec::new(), Vec::new());
-            for part in &parts {
-                part.plan(&elements, &mut ranges, &mut chunks);
-            }
-            ranges.sort_unstable_by_key(|r| r.start);
-            sum.bytes_read += ranges.iter().map(|r| r.end - r.start).sum::<u64>();
-            sum.read_seconds += if cold {
-                let start = Instant::now();
-                black_box(futures::executor::block_on(context.source.get_ranges(ranges))?);
-                start.elapsed().as_secs_f64()
-            } else {
-                read(&file, location, &runs(&ranges), &mut workers)?
-            };
-
-            if !chunks.is_empty() {
-                let tasks = load(&file, location, &chunks, &mut raw)?;
-                sum.bytes_decoded +=
-                    tasks.iter().map(|t| as_u64(t.pipeline.chunk_bytes())).sum::<u64>();
-                sum.decode_seconds += decode(&raw, &tasks, &mut workers)?;
-            }
-
-            let wanted: u64 = elements.iter().map(|r| r.end - r.start).sum::<u64>() * kept_size;
-            sum.bytes_gathered += wanted;
-            sum.gather_seconds += gather(index(wanted), &mut from, &mut to, workers.len());
+/// Measures each fetch in turn.
+pub(crate) fn measure(
+    context: &Context,
+    matrix: &SparseMatrix,
+    fetches: &[RowRanges],
+    threads: usize,
+    cold: bool,
+) -> Result<Roofline> {
+    let location = context.source.location();
+    let file =
+        File::open(location).map_err(|e| Error::io("cannot open", e).with("file", location))?;
+    let parts = [&matrix.indices, &matrix.data];
+    let [indices, data] = parts.map(|array| Part::open(context, array));
+    let parts = [indices?, data?];
+    let kept_size = 4 + as_u64(matrix.value_type.size());
+    let mut workers: Vec<Worker> = Vec::new();
+    workers.resize_with(threads.max(1), Worker::default);
+    let (mut raw, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sum = Roofline::default();
+    for rows in fetches {
+        let elements = matrix.offsets.element_ranges(rows);
+        let (mut ranges, mut chunks) = (Vec::new(), Vec::new());
+        for part in &parts {
+            part.plan(&elements, &mut ranges, &mut chunks);
         }
-        Ok(sum)
+        ranges.sort_unstable_by_key(|r| r.start);
+        sum.bytes_read += ranges.iter().map(|r| r.end - r.start).sum::<u64>();
+        sum.read_seconds += if cold {
+            let start = Instant::now();
+            black_box(futures::executor::block_on(context.source.get_ranges(ranges))?);
+            start.elapsed().as_secs_f64()
+        } else {
+            read(&file, location, &runs(&ranges), &mut workers)?
+        };
+
+        if !chunks.is_empty() {
+            let tasks = load(&file, location, &chunks, &mut raw)?;
+            sum.bytes_decoded +=
+                tasks.iter().map(|t| as_u64(t.pipeline.chunk_bytes())).sum::<u64>();
+            sum.decode_seconds += decode(&raw, &tasks, &mut workers)?;
+        }
+
+        let wanted: u64 = elements.iter().map(|r| r.end - r.start).sum::<u64>() * kept_size;
+        sum.bytes_gathered += wanted;
+        sum.gather_seconds += gather(index(wanted), &mut from, &mut to, workers.len());
     }
+    Ok(sum)
 }
 
 /// Joins ranges that touch and cuts what is longer than one system call reads.

@@ -6,7 +6,6 @@ use crate::{interrupt, usage};
 use cellfeed::{
     ConvertOptions, Converted, Error, Format, OpenOptions, Result, WriteOptions, convert, open_many,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -121,7 +120,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let start = Instant::now();
     let source = open_many(sources, &open, &args.join.options())?;
     let options = options(args)?;
-    let bar = progress_bar(args.quiet || args.json, source.n_obs(), "cells");
+    let bar = people::progress_bar(args.quiet || args.json, Some(source.n_obs()), "cells");
     let converted = convert(&source, destination, &options, &mut |progress| {
         bar.set_position(progress.cells);
         !interrupt::pressed()
@@ -170,18 +169,6 @@ fn options(args: &ConvertArgs) -> Result<ConvertOptions> {
         options = options.with_genes(names);
     }
     Ok(options)
-}
-
-/// A bar on standard error, drawn only if that is a terminal.
-pub(crate) fn progress_bar(quiet: bool, total: u64, what: &str) -> ProgressBar {
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(total), target);
-    let template =
-        format!("{{bar:40}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left");
-    match ProgressStyle::with_template(&template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 fn report(destination: &Path, converted: Converted, elapsed: f64, read: u64) -> ConvertReport {

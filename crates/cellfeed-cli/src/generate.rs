@@ -2,9 +2,9 @@
 
 use crate::atlas::{Atlas, AtlasOptions, Counts, Order};
 use crate::interrupt;
+use crate::people::progress_bar;
 use cellfeed::hdf5::{Compression, H5adWriter, WriteOptions};
 use cellfeed::{Error, Result, ValueType};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::Write;
 use std::path::PathBuf;
@@ -108,7 +108,7 @@ pub(crate) struct GenerateReport {
 /// Those of [`generate`], and [`ErrorKind::Io`](cellfeed::ErrorKind::Io) if the summary cannot be
 /// printed.
 pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
-    let bar = progress_bar(args);
+    let bar = progress_bar(args.quiet, Some(args.cells as u64), "cells");
     let report = generate(args, |cells| bar.set_position(cells))?;
     bar.finish_and_clear();
     let text = if args.json {
@@ -129,18 +129,6 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
         )
     };
     writeln!(std::io::stdout().lock(), "{text}").map_err(|e| Error::io("cannot print", e))
-}
-
-/// A bar on standard error, drawn only if that is a terminal.
-fn progress_bar(args: &GenerateArgs) -> ProgressBar {
-    let target =
-        if args.quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(Some(args.cells as u64), target);
-    let template = "{bar:40} {human_pos}/{human_len} cells, {per_sec}, {eta} left";
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// Makes an atlas and writes it; `progress` is told how many cells have been written.

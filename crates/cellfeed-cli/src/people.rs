@@ -1,6 +1,7 @@
 //! Printing for people: sizes, counts, aligned lines, errors.
 
 use cellfeed::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
@@ -36,6 +37,22 @@ pub(crate) fn is_broken_pipe(error: &Error) -> bool {
     source
         .and_then(|s| s.downcast_ref::<std::io::Error>())
         .is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+}
+
+/// A bar on standard error, drawn only if that is a terminal; a spinner where nobody knows the end.
+pub(crate) fn progress_bar(quiet: bool, total: Option<u64>, what: &str) -> ProgressBar {
+    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let bar = ProgressBar::with_draw_target(total, target);
+    let template = match total {
+        Some(_) => {
+            format!("{{bar:40}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left")
+        }
+        None => format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"),
+    };
+    match ProgressStyle::with_template(&template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// `1234567` as `1,234,567`.

@@ -6,7 +6,6 @@ use cellfeed::{
     ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
     OutputType, Plan, PlanOptions, Result, Store, Strategy, label_entropy, open_many,
 };
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -205,7 +204,8 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         .with_read_ahead(args.read_ahead);
     let epochs = if limit.is_some() { u64::MAX } else { args.epochs };
     let loader = store.loader(plan.clone(), options)?;
-    let bar = progress_bar(args, &plan);
+    let cells = args.seconds.is_none().then(|| plan.n_cells().saturating_mul(args.epochs));
+    let bar = people::progress_bar(args.quiet || args.json, cells, "cells");
 
     let before = store.engine().stats().snapshot();
     let cpu = usage::cpu_seconds();
@@ -301,23 +301,6 @@ impl Tally {
 
     fn entropy(&self) -> Option<f64> {
         (self.full > 0).then(|| self.entropy / self.full as f64)
-    }
-}
-
-fn progress_bar(args: &StreamArgs, plan: &Plan) -> ProgressBar {
-    let quiet = args.quiet || args.json;
-    let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let (cells, template) = match args.seconds {
-        None => {
-            let cells = plan.n_cells().saturating_mul(args.epochs);
-            (Some(cells), "{bar:40} {human_pos}/{human_len} cells, {per_sec}, {eta} left")
-        }
-        Some(_) => (None, "{spinner} {human_pos} cells, {per_sec}, {elapsed}"),
-    };
-    let bar = ProgressBar::with_draw_target(cells, target);
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
     }
 }
 

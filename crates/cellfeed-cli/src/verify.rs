@@ -1,8 +1,7 @@
 //! `cellfeed verify`: whether two stores hold the same.
 
-use crate::convert::progress_bar;
 use crate::interrupt;
-use crate::people::{say, say_json};
+use crate::people::{progress_bar, say, say_json};
 use cellfeed::{OpenOptions, Result, Verified, verify};
 use serde_json::json;
 use std::process::ExitCode;
@@ -36,7 +35,7 @@ pub(crate) struct VerifyArgs {
 pub(crate) fn run(args: &VerifyArgs) -> Result<ExitCode> {
     let open = |uri: &str| cellfeed::open(uri, &OpenOptions::default());
     let (first, second) = (open(&args.first)?, open(&args.second)?);
-    let bar = progress_bar(args.quiet || args.json, 0, "rows");
+    let bar = progress_bar(args.quiet || args.json, Some(0), "rows");
     let found = verify(&first, &second, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

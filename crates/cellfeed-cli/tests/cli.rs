@@ -1,36 +1,15 @@
 //! The command as people use it: output, JSON keys, digests, and the errors of wrong files and flags.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use serde_json::Value;
-use std::path::{Path, PathBuf};
+mod common;
+
+use common::{fails, json, out};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-fn cellfeed(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cellfeed")).args(args).output().unwrap()
-}
-
-fn out(args: &[&str]) -> String {
-    let output = cellfeed(args);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&out(args)).unwrap()
-}
-
-/// The exit code and standard error of a call that must fail.
-fn fails(args: &[&str]) -> (i32, String) {
-    let output = cellfeed(args);
-    assert!(!output.status.success(), "{args:?} should fail");
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
 fn testdata(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/h5ad").join(name);
-    path.to_str().unwrap().to_owned()
+    common::testdata(name).to_str().unwrap().to_owned()
 }
 
 /// The same small atlas uncompressed, gzip'd and as lzf, made once.

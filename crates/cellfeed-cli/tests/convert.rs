@@ -2,32 +2,14 @@
 //! what is left after a kill.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod common;
+
+use common::{cellfeed, fails, json, out, testdata};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
-
-fn cellfeed(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_cellfeed")).args(args).output().unwrap()
-}
-
-fn out(args: &[&str]) -> String {
-    let output = cellfeed(args);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{args:?}: {error}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn json(args: &[&str]) -> Value {
-    serde_json::from_str(&out(args)).unwrap()
-}
-
-fn fails(args: &[&str]) -> (i32, String) {
-    let output = cellfeed(args);
-    assert!(!output.status.success(), "{args:?} should fail");
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
-}
 
 struct Place(TempDir);
 
@@ -54,10 +36,6 @@ impl Place {
         out(&["generate", &path, "--cells", cells, "--genes", "900", "--seed", "3", "--quiet"]);
         path
     }
-}
-
-fn testdata(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/h5ad").join(name)
 }
 
 /// What can be written and read: an ending and a codec.

@@ -1,0 +1,34 @@
+//! Running the command as people do.
+#![allow(clippy::unwrap_used)]
+#![allow(dead_code, reason = "each test uses some")]
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub(crate) fn cellfeed(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_cellfeed")).args(args).output().unwrap()
+}
+
+/// Standard output of a call that must succeed.
+pub(crate) fn out(args: &[&str]) -> String {
+    let output = cellfeed(args);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub(crate) fn json(args: &[&str]) -> Value {
+    serde_json::from_str(&out(args)).unwrap()
+}
+
+/// The exit code and standard error of a call that must fail.
+pub(crate) fn fails(args: &[&str]) -> (i32, String) {
+    let output = cellfeed(args);
+    assert!(!output.status.success(), "{args:?} should fail");
+    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+pub(crate) fn testdata(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/h5ad").join(name)
+}

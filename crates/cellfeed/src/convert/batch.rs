@@ -6,6 +6,7 @@ use cellfeed_core::{
     CellBatch, Error, ErrorKind, MatrixKey, NewStore, Plan, PlanOptions, Result, RowRanges,
     Strategy, take,
 };
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Cells that a shuffled order keeps together when it is cut into batches: the order itself must not
 /// depend on the memory, so it is made in steps of this many, and batches are whole steps.
@@ -75,6 +76,8 @@ pub(super) struct Reader {
     has_index: bool,
     selection: Option<Selection>,
     memory: u64,
+    /// Rows of the last batch: about what the next one will have.
+    fitted: AtomicU64,
 }
 
 impl Reader {
@@ -94,7 +97,8 @@ impl Reader {
         let mut obs: Vec<String> = new.obs.iter().map(|c| c.name.clone()).collect();
         obs.extend(new.obs_index.clone());
         let has_index = new.obs_index.is_some();
-        Ok(Self { store: source.clone(), matrices, obs, has_index, selection, memory })
+        let fitted = AtomicU64::new(0);
+        Ok(Self { store: source.clone(), matrices, obs, has_index, selection, memory, fitted })
     }
 
     /// Bytes that reading rows takes: two batches are in memory, one of them read, and a shuffled or
@@ -121,12 +125,17 @@ impl Reader {
         // better.
         let by_columns = self.matrices.iter().any(|(_, t)| t.is_some());
         let many = by_columns || order.plan.is_some();
-        let mut n = if many { order.n_obs - start } else { MOST_ROWS }.next_multiple_of(step);
+        let most = if many { order.n_obs - start } else { MOST_ROWS };
+        // Planning rows that will not fit costs as much as planning those that will.
+        let last = self.fitted.load(Relaxed);
+        let guess = if last == 0 { most } else { most.min(last.saturating_add(last / 4)) };
+        let mut n = guess.next_multiple_of(step);
         loop {
             let batch = order.rows(start, n)?;
             let copied = batch.order.is_some() || self.selection.is_some();
             let held = self.held(&batch.rows, copied)?;
             if held <= self.memory / 2 {
+                self.fitted.store(batch.rows.n_rows(), Relaxed);
                 return Ok(batch);
             }
             if n <= step {

@@ -58,7 +58,7 @@ impl Hdf5Backend {
             #[cfg(feature = "libhdf5")]
             Reader::Libhdf5 => {
                 if let Err(e) = pure
-                    && e.kind() != cellfeed_core::ErrorKind::Unsupported
+                    && e.kind() != ErrorKind::Unsupported
                 {
                     return Err(e);
                 }

@@ -4,7 +4,8 @@ use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::stream::JoinName;
 use crate::{interrupt, usage};
 use cellfeed::{
-    ConvertOptions, Converted, Error, Format, OpenOptions, Result, WriteOptions, convert, open_many,
+    ConvertOptions, Converted, Error, Format, OpenOptions, Result, Stage, WriteOptions, convert,
+    open_many,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -122,6 +123,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let options = options(args)?;
     let bar = people::progress_bar(args.quiet || args.json, Some(source.n_obs()), "cells");
     let converted = convert(&source, destination, &options, &mut |progress| {
+        bar.set_message(if progress.stage == Stage::Sorting { "cells sorted" } else { "cells" });
         bar.set_position(progress.cells);
         !interrupt::pressed()
     });

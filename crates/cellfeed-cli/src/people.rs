@@ -42,14 +42,12 @@ pub(crate) fn is_broken_pipe(error: &Error) -> bool {
 /// A bar on standard error, drawn only if that is a terminal; a spinner where nobody knows the end.
 pub(crate) fn progress_bar(quiet: bool, total: Option<u64>, what: &str) -> ProgressBar {
     let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let bar = ProgressBar::with_draw_target(total, target);
+    let bar = ProgressBar::with_draw_target(total, target).with_message(what.to_owned());
     let template = match total {
-        Some(_) => {
-            format!("{{bar:40}} {{human_pos}}/{{human_len}} {what}, {{per_sec}}, {{eta}} left")
-        }
-        None => format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"),
+        Some(_) => "{bar:40} {human_pos}/{human_len} {msg}, {per_sec}, {eta} left",
+        None => "{spinner} {human_pos} {msg}, {per_sec}, {elapsed}",
     };
-    match ProgressStyle::with_template(&template) {
+    match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }

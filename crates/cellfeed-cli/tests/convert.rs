@@ -118,8 +118,16 @@ fn columns_become_rows_in_little_memory() {
     let columns = testdata("anndata-0.13.4-csc.h5ad");
     let columns = columns.to_str().unwrap();
     out(&["convert", columns, &place.at("a.csr")]);
-    out(&["convert", columns, &place.at("b.csr"), "--memory", "64KiB"]);
+    out(&["convert", columns, &place.at("b.csr"), "--memory", "6KiB"]);
     out(&["verify", &place.at("a.csr"), &place.at("b.csr")]);
+    // What is compared may be by columns too.
+    assert!(out(&["verify", &place.at("b.csr"), columns, "--common"]).contains(" X"));
+    // Shuffled at once, or by way of the disk.
+    out(&["convert", columns, &place.at("c.csr"), "--shuffle"]);
+    out(&["convert", columns, &place.at("d.csr"), "--shuffle", "--memory", "6KiB"]);
+    out(&["verify", &place.at("c.csr"), &place.at("d.csr")]);
+    out(&["convert", &place.at("a.csr"), &place.at("e.csr"), "--shuffle"]);
+    out(&["verify", &place.at("c.csr"), &place.at("e.csr")]);
     let inspected = json(&["inspect", &place.at("a.csr"), "--json"]);
     let oracle = std::fs::read_to_string(testdata("anndata-0.13.4-csc.oracle.json")).unwrap();
     let oracle: Value = serde_json::from_str(&oracle).unwrap();
@@ -133,9 +141,21 @@ fn a_shuffled_store_has_every_cell_once_whatever_the_memory() {
     let atlas = place.atlas("9000");
     let (a, b, c) = (place.at("a.csr"), place.at("b.csr"), place.at("c.csr"));
     out(&["convert", &atlas, &a, "--shuffle", "--seed", "5"]);
-    let small = ["--memory", "160MiB", "--threads", "1"];
-    out(&[&["convert", &atlas, &b, "--shuffle", "--seed", "5"][..], &small].concat());
+    let small = ["--memory", "20MiB", "--threads", "1", "--json"];
+    let gzip = place.at("gzip.h5ad");
+    out(&["convert", &atlas, &gzip, "--codec", "gzip"]);
+    let report = json(&[&["convert", &gzip, &b, "--shuffle", "--seed", "5"][..], &small].concat());
     out(&["verify", &a, &b]);
+    // In so little memory the source is read once, and its rows once more from where they were set
+    // aside, uncompressed; not once for each batch.
+    let (read, nnz) = (report["bytes_read"].as_u64().unwrap(), report["nnz"].as_u64().unwrap());
+    let once = std::fs::metadata(&gzip).unwrap().len() + nnz * 6;
+    assert!(read < once * 3 / 2, "{read} bytes were read, where {once} are needed");
+    assert_eq!(
+        place.names().iter().filter(|n| n.contains("partial")).count(),
+        0,
+        "what was set aside is removed"
+    );
     out(&["convert", &atlas, &c, "--shuffle", "--seed", "6"]);
     let output = cellfeed(&["verify", &a, &c]);
     assert_eq!(output.status.code(), Some(1));

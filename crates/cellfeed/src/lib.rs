@@ -22,6 +22,7 @@
 mod convert;
 mod format;
 mod open;
+mod transpose;
 mod verify;
 
 pub use cellfeed_core::*;
@@ -31,7 +32,7 @@ pub use cellfeed_csr as csr;
 pub use cellfeed_hdf5 as hdf5;
 #[cfg(feature = "zarr")]
 pub use cellfeed_zarr as zarr;
-pub use convert::{ConvertOptions, Converted, Progress, convert};
+pub use convert::{ConvertOptions, Converted, Progress, Stage, convert};
 pub use format::{Format, create};
 pub use open::{OpenOptions, Store, open, open_many};
 pub use verify::{Difference, Verified, verify};

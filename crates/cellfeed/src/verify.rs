@@ -1,6 +1,7 @@
 //! Whether two stores hold the same, whatever their formats: shape, names, matrices, columns.
 
 use crate::Store;
+use crate::transpose::{Transposed, by_columns};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
@@ -69,6 +70,41 @@ impl Verified {
 
 /// Cells that are compared at once.
 const WINDOW: u64 = 8192;
+/// Bytes of rows that are made of columns at once: each time all columns are read.
+const MADE: u64 = 512 << 20;
+
+/// A matrix of one of the stores.
+struct Side<'a> {
+    store: &'a Store,
+    key: &'a MatrixKey,
+    transposed: Option<Transposed>,
+}
+
+impl<'a> Side<'a> {
+    fn open(store: &'a Store, key: &'a MatrixKey) -> Result<Self> {
+        let matrix = store.schema().matrices.iter().find(|m| m.key == *key);
+        let made = matrix.is_some_and(|m| by_columns(store, m));
+        let transposed = made.then(|| Transposed::open(store, key, MADE / 4)).transpose()?;
+        Ok(Self { store, key, transposed })
+    }
+
+    /// Cells from `start` on that are compared at once.
+    fn window(&self, start: u64, n_obs: u64) -> u64 {
+        let Some(transposed) = &self.transposed else { return WINDOW };
+        let mut n = n_obs - start;
+        while n > WINDOW && transposed.bytes(&RowRanges::single(start..start + n)) > MADE {
+            n = n.div_ceil(2);
+        }
+        n
+    }
+
+    async fn read(&self, rows: &RowRanges) -> Result<CsrRows> {
+        match &self.transposed {
+            Some(transposed) => transposed.read(self.store, rows).await,
+            None => self.store.backend().read_rows(self.key, rows).await,
+        }
+    }
+}
 
 /// Compares two stores. Numbers are compared as numbers, whatever their types; categories by their
 /// text; values that are not stored are zeros. `progress` is called with the rows that were compared
@@ -113,17 +149,15 @@ impl Run<'_> {
         if a.var.n_vars != b.var.n_vars {
             return Ok(Some(differ("n_vars", a.var.n_vars, b.var.n_vars)));
         }
-        let readable = |s: &cellfeed_core::Schema| -> Vec<MatrixKey> {
-            let mut keys: Vec<_> = s
-                .matrices
-                .iter()
-                .filter(|m| m.unreadable.is_none())
-                .map(|m| m.key.clone())
-                .collect();
+        let readable = |s: &Store| -> Vec<MatrixKey> {
+            let matrices = s.schema().matrices.iter();
+            let read = matrices.filter(|m| m.unreadable.is_none() || by_columns(s, m));
+            let mut keys: Vec<_> = read.map(|m| m.key.clone()).collect();
             keys.sort();
             keys
         };
-        let keys = self.common(readable(a), &readable(b), MatrixKey::to_string);
+        let [left, right] = self.stores.map(readable);
+        let keys = self.common(left, &right, MatrixKey::to_string);
         if let Some(found) = self.table("var", &MatrixKey::X)? {
             return Ok(Some(found));
         }
@@ -251,17 +285,21 @@ impl Run<'_> {
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Option<Difference>> {
         let [a, b] = self.stores;
-        let [x, y] = [a.schema().matrix(key)?, b.schema().matrix(key)?];
+        let matrix = |s: &Store| s.schema().matrices.iter().find(|m| m.key == *key).cloned();
+        let (Some(x), Some(y)) = (matrix(a), matrix(b)) else {
+            return Err(Error::internal("a matrix that both have is not there"));
+        };
         if x.n_vars() != y.n_vars() {
             return Ok(Some(differ(&key.to_string(), x.n_vars(), y.n_vars())));
         }
-        for rows in RowRanges::single(0..a.n_obs()).parts(WINDOW) {
-            let (left, right) = block_on(async {
-                futures::try_join!(
-                    a.backend().read_rows(key, &rows),
-                    b.backend().read_rows(key, &rows)
-                )
-            })?;
+        let (first, second) = (Side::open(a, key)?, Side::open(b, key)?);
+        let (mut start, n_obs) = (0, a.n_obs());
+        while start < n_obs {
+            let n = first.window(start, n_obs).max(second.window(start, n_obs));
+            let rows = RowRanges::single(start..n_obs.min(start + n));
+            start = rows.end();
+            let (left, right) =
+                block_on(async { futures::try_join!(first.read(&rows), second.read(&rows)) })?;
             if let Some((row, gene, first, second)) = rows_differ(&left, &right) {
                 let names = &x.var.names;
                 let at = usize::try_from(gene).unwrap_or(usize::MAX);

@@ -1,18 +1,19 @@
 //! One batch of a conversion: which rows it has, in which order, and their reading.
 
+use super::spill::Spill;
 use super::{Chosen, Selection, Transposed};
 use crate::Store;
 use cellfeed_core::{
-    CellBatch, Error, ErrorKind, MatrixKey, NewStore, Plan, PlanOptions, Result, RowRanges,
-    Strategy, take,
+    CellBatch, CsrRows, Error, ErrorKind, MatrixKey, NewStore, Plan, PlanOptions, ReadCost, Result,
+    RowRanges, Strategy, take,
 };
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Cells that a shuffled order keeps together when it is cut into batches: the order itself must not
-/// depend on the memory, so it is made in steps of this many, and batches are whole steps.
+/// A shuffled order is planned in steps of this many cells; it must not depend on the memory.
 const STEP: u64 = 4096;
 /// No batch has more cells.
-const MOST_ROWS: u64 = 1 << 16;
+pub(super) const MOST_ROWS: u64 = 1 << 16;
 
 /// The order in which cells are written.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) struct Order {
 /// The rows of a batch in file order, and where each written cell lies among them, if not so.
 #[derive(Debug)]
 pub(super) struct BatchRows {
-    rows: RowRanges,
+    pub(super) rows: RowRanges,
     order: Option<Vec<u32>>,
 }
 
@@ -38,13 +39,18 @@ impl Order {
         Ok(Self { n_obs, plan })
     }
 
-    /// The smallest number of cells by which batches may differ.
-    fn step(&self) -> u64 {
-        if self.plan.is_some() { STEP } else { 1 }
+    /// Whether cells leave their file order.
+    pub(super) fn is_shuffled(&self) -> bool {
+        self.plan.is_some()
     }
 
-    /// The cells at `start` and after; `start` is at a step's border.
-    fn rows(&self, start: u64, n: u64) -> Result<BatchRows> {
+    /// How many cells.
+    pub(super) fn n_obs(&self) -> u64 {
+        self.n_obs
+    }
+
+    /// The `n` cells from `start` on, or as many as there are.
+    pub(super) fn rows(&self, start: u64, n: u64) -> Result<BatchRows> {
         let end = start.saturating_add(n).min(self.n_obs);
         let Some(plan) = &self.plan else {
             return Ok(BatchRows { rows: RowRanges::single(start..end), order: None });
@@ -56,6 +62,9 @@ impl Order {
             let at = |&p: &u32| usize::try_from(p).ok().and_then(|p| rows.get(p).copied());
             written.extend(fetch.minibatch(0).iter().filter_map(at));
         }
+        let skipped = usize::try_from(start % STEP).unwrap_or(0);
+        written.drain(..skipped.min(written.len()));
+        written.truncate(usize::try_from(end - start).unwrap_or(usize::MAX));
         let mut sorted = written.clone();
         sorted.sort_unstable();
         let place = |row: &u64| {
@@ -71,13 +80,93 @@ impl Order {
 #[derive(Debug)]
 pub(super) struct Reader {
     store: Store,
-    matrices: Vec<(MatrixKey, Option<Transposed>)>,
+    matrices: Vec<Part>,
     obs: Vec<String>,
     has_index: bool,
-    selection: Option<Selection>,
     memory: u64,
     /// Rows of the last batch: about what the next one will have.
     fitted: AtomicU64,
+    spill: Option<Spill>,
+}
+
+/// A matrix that is carried over, and how its rows are had.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) key: MatrixKey,
+    /// Of a matrix by columns.
+    pub(super) transposed: Option<Transposed>,
+    selection: Option<Selection>,
+}
+
+impl Part {
+    /// Reads rows of the store, and of them the genes that were asked for.
+    pub(super) async fn read(&self, store: &Store, rows: &RowRanges) -> Result<CsrRows> {
+        let found = match &self.transposed {
+            Some(t) => t.read(store, rows).await?,
+            None => store.backend().read_rows(&self.key, rows).await?,
+        };
+        self.select(found)
+    }
+
+    /// Of rows the genes that were asked for.
+    pub(super) fn select(&self, found: CsrRows) -> Result<CsrRows> {
+        match &self.selection {
+            Some(selection) => selection.rows(&found),
+            None => Ok(found),
+        }
+    }
+
+    /// How many genes are carried over, of `all`.
+    pub(super) fn n_vars(&self, all: u64) -> u64 {
+        self.selection.as_ref().map_or(all, Selection::n_vars)
+    }
+
+    /// Bytes that reading rows holds, and the answer's copies.
+    pub(super) fn held(&self, store: &Store, rows: &RowRanges, shuffled: bool) -> Result<u64> {
+        let copied = shuffled || self.selection.is_some();
+        Ok(match &self.transposed {
+            Some(t) => t.bytes(rows),
+            None => {
+                let cost = store.backend().cost(&self.key, rows)?;
+                cost.bytes_held.saturating_add(if copied { cost.bytes_kept } else { 0 })
+            }
+        })
+    }
+}
+
+/// Cells from `start` on, at most `most`, as many as hold no more than `memory`; `held` says what they
+/// would.
+pub(super) fn fit(
+    order: &Order,
+    start: u64,
+    most: u64,
+    memory: u64,
+    held: impl Fn(&BatchRows) -> Result<u64>,
+) -> Result<BatchRows> {
+    let mut n = most.max(1);
+    loop {
+        let batch = order.rows(start, n)?;
+        let bytes = held(&batch)?;
+        if bytes <= memory {
+            return Ok(batch);
+        }
+        if n == 1 {
+            return Err(Error::new(
+                ErrorKind::OverBudget,
+                format!(
+                    "one cell takes {} MiB, more than a quarter of the memory of {} MiB; raise the \
+                     memory to {} MiB",
+                    bytes >> 20,
+                    memory >> 18,
+                    (bytes >> 18) + 4
+                ),
+            ));
+        }
+        // Straight to what should fit; a little less, since rows differ.
+        let fits = u128::from(n) * u128::from(memory) / u128::from(bytes.max(1));
+        let fits = u64::try_from(fits * 9 / 10).unwrap_or(n);
+        n = fits.clamp(1, n - 1);
+    }
 }
 
 impl Reader {
@@ -85,92 +174,108 @@ impl Reader {
         source: &Store,
         matrices: Vec<Chosen>,
         new: &NewStore,
-        selection: Option<Selection>,
+        selection: Option<&Selection>,
         memory: u64,
     ) -> Result<Self> {
         let opened = matrices.into_iter().map(|chosen| {
             let transposed =
                 chosen.by_columns.then(|| Transposed::open(source, &chosen.key, memory / 4));
-            Ok((chosen.key, transposed.transpose()?))
+            let selection = selection.filter(|_| chosen.key != MatrixKey::Raw).cloned();
+            Ok(Part { transposed: transposed.transpose()?, selection, key: chosen.key })
         });
         let matrices = opened.collect::<Result<Vec<_>>>()?;
         let mut obs: Vec<String> = new.obs.iter().map(|c| c.name.clone()).collect();
         obs.extend(new.obs_index.clone());
-        let has_index = new.obs_index.is_some();
-        let fitted = AtomicU64::new(0);
-        Ok(Self { store: source.clone(), matrices, obs, has_index, selection, memory, fitted })
+        Ok(Self {
+            store: source.clone(),
+            matrices,
+            obs,
+            has_index: new.obs_index.is_some(),
+            memory,
+            fitted: AtomicU64::new(0),
+            spill: None,
+        })
     }
 
-    /// Bytes that reading rows takes: two batches are in memory, one of them read, and a shuffled or
-    /// selected one is copied once.
-    fn held(&self, rows: &RowRanges, copied: bool) -> Result<u64> {
-        let mut held = rows.n_rows().saturating_mul(64);
-        for (key, transposed) in &self.matrices {
-            let cost = match transposed {
-                Some(t) => t.bytes(rows),
-                None => {
-                    let cost = self.store.backend().cost(key, rows)?;
-                    cost.bytes_held + if copied { cost.bytes_kept } else { 0 }
-                }
-            };
-            held = held.saturating_add(cost);
+    /// Sets the rows aside on the disk beside `destination`, sorted by batch, if the source would
+    /// otherwise be read several times over. `progress` is told of cells, and answers whether to go
+    /// on.
+    pub(super) async fn spill(
+        &mut self,
+        order: &Order,
+        destination: &Path,
+        progress: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<()> {
+        if order.n_obs() > 0 && self.reads_again(order)? {
+            let spill =
+                Spill::fill(&self.store, &self.matrices, order, destination, self.memory, progress);
+            self.spill = Some(spill.await?);
         }
-        Ok(held)
+        Ok(())
     }
 
-    /// As many rows from `start` as fit half of the memory.
+    /// Whether batches read straight from the source would read it more than twice, about.
+    fn reads_again(&self, order: &Order) -> Result<bool> {
+        let first = match self.fit(order, 0) {
+            Ok(batch) => batch.rows,
+            // Rows from all over the source may take more than the same number in a row.
+            Err(e) if e.kind() == ErrorKind::OverBudget && order.is_shuffled() => return Ok(true),
+            Err(e) => return Err(e),
+        };
+        let share = order.n_obs() as f64 / first.n_rows().max(1) as f64;
+        if self.matrices.iter().any(|p| p.transposed.is_some()) && share > 2.0 {
+            return Ok(true);
+        }
+        if !order.is_shuffled() {
+            return Ok(false);
+        }
+        let all = RowRanges::single(0..order.n_obs());
+        let (mut once, mut batches) = (0.0, 0.0);
+        for part in self.matrices.iter().filter(|p| p.transposed.is_none()) {
+            let cost = |rows| self.store.backend().cost(&part.key, rows);
+            let work = |c: ReadCost| (c.bytes_read + c.bytes_decoded) as f64;
+            once += work(cost(&all)?);
+            batches += work(cost(&first)?) * share;
+        }
+        Ok(batches > 2.0 * once)
+    }
+
+    /// As many rows from `start` as fit half of the memory: two batches are in memory, one of them
+    /// being read.
     fn fit(&self, order: &Order, start: u64) -> Result<BatchRows> {
-        let step = order.step();
         // Rows made of columns cost a pass over the whole matrix each time: the more at once the
         // better.
-        let by_columns = self.matrices.iter().any(|(_, t)| t.is_some());
-        let many = by_columns || order.plan.is_some();
-        let most = if many { order.n_obs - start } else { MOST_ROWS };
+        let by_columns = self.matrices.iter().any(|p| p.transposed.is_some());
+        let many = by_columns || order.is_shuffled();
+        let most = if many { order.n_obs() - start } else { MOST_ROWS };
         // Planning rows that will not fit costs as much as planning those that will.
         let last = self.fitted.load(Relaxed);
         let guess = if last == 0 { most } else { most.min(last.saturating_add(last / 4)) };
-        let mut n = guess.next_multiple_of(step);
-        loop {
-            let batch = order.rows(start, n)?;
-            let copied = batch.order.is_some() || self.selection.is_some();
-            let held = self.held(&batch.rows, copied)?;
-            if held <= self.memory / 2 {
-                self.fitted.store(batch.rows.n_rows(), Relaxed);
-                return Ok(batch);
+        let batch = fit(order, start, guess, self.memory / 2, |batch| {
+            let mut held = batch.rows.n_rows().saturating_mul(64);
+            for part in &self.matrices {
+                let part = part.held(&self.store, &batch.rows, batch.order.is_some())?;
+                held = held.saturating_add(part);
             }
-            if n <= step {
-                return Err(Error::new(
-                    ErrorKind::OverBudget,
-                    format!(
-                        "{} cells take {} MiB, more than a quarter of the memory of {} MiB; raise the \
-                         memory to {} MiB",
-                        batch.rows.n_rows(),
-                        held >> 20,
-                        self.memory >> 19,
-                        (held >> 18) + 4
-                    ),
-                ));
-            }
-            // Straight to what should fit; a little less, since rows differ.
-            let fits = u128::from(n) * u128::from(self.memory / 2) / u128::from(held.max(1));
-            let fits = u64::try_from(fits * 9 / 10).unwrap_or(n);
-            n = (fits / step * step).clamp(step, (n - 1).max(step));
-        }
+            Ok(held)
+        })?;
+        self.fitted.store(batch.rows.n_rows(), Relaxed);
+        Ok(batch)
     }
 
     /// Reads the batch that starts at cell `start` of the order.
     pub(super) async fn read(&self, order: &Order, start: u64) -> Result<CellBatch> {
-        let batch = self.fit(order, start)?;
-        let (rows, backend) = (&batch.rows, self.store.backend());
+        let batch = match &self.spill {
+            Some(spill) => spill.batch(order, start)?,
+            None => self.fit(order, start)?,
+        };
+        let rows = &batch.rows;
         let mut matrices = Vec::with_capacity(self.matrices.len());
-        for (key, transposed) in &self.matrices {
-            let mut found = match transposed {
-                Some(t) => t.read(&self.store, rows).await?,
-                None => backend.read_rows(key, rows).await?,
+        for (i, part) in self.matrices.iter().enumerate() {
+            let mut found = match &self.spill {
+                Some(spill) => spill.read(i, part, start, rows).await?,
+                None => part.read(&self.store, rows).await?,
             };
-            if let (Some(selection), false) = (&self.selection, *key == MatrixKey::Raw) {
-                found = selection.rows(&found)?;
-            }
             if let Some(order) = &batch.order {
                 found = found.gather(order)?;
             }
@@ -179,7 +284,7 @@ impl Reader {
         let mut obs = if self.obs.is_empty() {
             Vec::new()
         } else {
-            backend.read_obs(&self.obs, rows).await?
+            self.store.backend().read_obs(&self.obs, rows).await?
         };
         if let Some(order) = &batch.order {
             obs = obs.iter().map(|array| take(array, order)).collect::<Result<_>>()?;

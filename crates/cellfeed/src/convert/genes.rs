@@ -59,6 +59,11 @@ impl Selection {
         Table::try_new(n, index, columns.collect::<Result<_>>()?)
     }
 
+    /// How many genes.
+    pub(super) fn n_vars(&self) -> u64 {
+        u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
+    }
+
     /// Rows with those genes alone.
     pub(super) fn rows(&self, rows: &CsrRows) -> Result<CsrRows> {
         let segments = rows.segments().iter().map(|s| self.segment(s)).collect::<Result<_>>()?;
@@ -82,9 +87,8 @@ impl Selection {
             }
             indptr.push(u64::try_from(indices.len()).unwrap_or(u64::MAX));
         }
-        let n = u64::try_from(self.kept.len()).unwrap_or(u64::MAX);
         let values = segment.values().take(&places);
-        CsrSegment::try_new(indptr.into(), indices.into(), values, n)
+        CsrSegment::try_new(indptr.into(), indices.into(), values, self.n_vars())
     }
 }
 

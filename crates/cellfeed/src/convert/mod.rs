@@ -4,24 +4,24 @@
 //! mod.rs        what is carried over, and the run: one batch is written while the next is read
 //! batch.rs      one batch: rows in file order or in a shuffled one, of some matrices and columns
 //! genes.rs      a selection of genes
-//! transpose.rs  matrices stored by columns, turned into rows pass by pass
+//! spill.rs      rows set aside on the disk, sorted by batch, where the source has another order
 //! ```
 
 mod batch;
 mod genes;
-mod transpose;
+mod spill;
 
+use crate::transpose::{Transposed, by_columns};
 use crate::{Format, Store, create};
 use batch::{Order, Reader};
 use cellfeed_core::{
-    ColumnKind, Encoding, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter,
-    WriteOptions, Written,
+    ColumnKind, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter, WriteOptions,
+    Written,
 };
 use futures::executor::block_on;
 use genes::Selection;
 use std::path::Path;
 use std::sync::Arc;
-use transpose::Transposed;
 
 /// What to convert, and how.
 #[derive(Debug, Clone)]
@@ -95,9 +95,9 @@ impl ConvertOptions {
         self
     }
 
-    /// Permutes all cells, by a seed: the order depends on the seed and on nothing else. Each batch
-    /// that fits the memory is read from all over the source, so a compressed source is decoded about
-    /// as often as it is larger than half of the memory.
+    /// Permutes all cells, by a seed: the order depends on the seed and on nothing else. A source whose
+    /// rows are dear to read one by one is read once, from end to end, and its rows are set aside in a
+    /// file beside the destination, uncompressed, until they are written; it is removed at the end.
     #[must_use]
     pub fn with_shuffle(mut self, seed: u64) -> Self {
         self.shuffle = Some(seed);
@@ -112,11 +112,23 @@ impl ConvertOptions {
     }
 }
 
+/// What a conversion is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Sets rows aside on the disk, in another order. Few conversions need it.
+    Sorting,
+    /// Writes the destination.
+    Writing,
+}
+
 /// How far a conversion is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Cells that were written.
+    /// What is being done.
+    pub stage: Stage,
+    /// Cells that this was done with.
     pub cells: u64,
     /// Cells in all.
     pub n_obs: u64,
@@ -162,10 +174,12 @@ pub fn convert(
         block_on(describe(source, options, &matrices, columns, selection.as_ref(), &mut left_out))?;
     let n_obs = new.n_obs;
     // The writer makes its own copy of what it must know; ours says what to read.
-    let reader =
-        Arc::new(Reader::new(source, matrices, &new, selection.clone(), options.memory / 2)?);
+    let mut reader = Reader::new(source, matrices, &new, selection.as_ref(), options.memory / 2)?;
     let order = Order::new(n_obs, options.shuffle)?;
     let writer = create(destination, format, new, &options.write)?;
+    let sorted = &mut |cells| progress(Progress { stage: Stage::Sorting, cells, n_obs });
+    block_on(reader.spill(&order, destination, sorted))?;
+    let reader = Arc::new(reader);
     let written = block_on(run(source, &reader, &order, writer, n_obs, progress))?;
     let missing_genes = selection.map_or_else(Vec::new, |s| s.missing.clone());
     Ok(Converted { format, written, left_out, missing_genes })
@@ -195,7 +209,7 @@ async fn run(
         };
         let (returned, following) = futures::try_join!(write, read)?;
         (writer, ahead, done) = (returned, following, next);
-        if !progress(Progress { cells: done, n_obs }) {
+        if !progress(Progress { stage: Stage::Writing, cells: done, n_obs }) {
             return Err(Error::cancelled());
         }
     }
@@ -265,13 +279,10 @@ fn choose_matrices(
             left_out.push((path, "not asked for".to_owned()));
             continue;
         }
-        let archived = matrix.encoding == Encoding::Csc && source.backend().archive().is_some();
+        let by_columns = by_columns(source, matrix);
         match &matrix.unreadable {
-            None => chosen.push(Chosen { key: matrix.key.clone(), by_columns: false }),
-            Some(_) if archived => {
-                chosen.push(Chosen { key: matrix.key.clone(), by_columns: true });
-            }
-            Some(why) => left_out.push((path, why.clone())),
+            Some(why) if !by_columns => left_out.push((path, why.clone())),
+            _ => chosen.push(Chosen { key: matrix.key.clone(), by_columns }),
         }
     }
     if chosen.is_empty() {

@@ -1,6 +1,7 @@
 //! One fetch in memory: its plan, its rows in file order, and where each row lies.
 
 use super::gather::RowRef;
+use super::minibatch::{Layout, OutputType};
 use crate::backend::Backend;
 use crate::csr::CsrRows;
 use crate::io::Permit;
@@ -10,6 +11,9 @@ use crate::schema::MatrixKey;
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef};
 use std::sync::Arc;
+
+/// Bytes of minibatches that one task gathers, about.
+const TASK_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct Fetch {
@@ -71,6 +75,26 @@ impl Fetch {
         let n_vars = backend.schema().matrix(matrix)?.n_vars();
         let rows = plan.rows().iter_rows().collect();
         Ok(Self { plan, n_vars, x, rows, refs, obs, _permits: permits })
+    }
+
+    /// How many minibatches one task gathers: small ones several at once, since waking a thread takes as
+    /// long as gathering some hundred kilobytes, but not so many that threads are left without.
+    pub(super) fn gathered_together(
+        &self,
+        layout: Layout,
+        output: OutputType,
+        threads: usize,
+    ) -> usize {
+        let n = self.plan.n_minibatches().max(1);
+        let values = match layout {
+            Layout::Csr => self.x.nnz(),
+            Layout::Dense => {
+                let width = usize::try_from(self.n_vars).unwrap_or(usize::MAX);
+                self.refs.len().saturating_mul(width)
+            }
+        };
+        let bytes = values.saturating_mul(output.size() + 4) / n;
+        (TASK_BYTES / bytes.max(1)).min(n / (4 * threads)).max(1)
     }
 
     /// Obs values of the cells at `positions`.

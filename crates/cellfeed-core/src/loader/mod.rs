@@ -319,23 +319,30 @@ impl Inner {
                 }
             };
             let recycler = &recycler;
+            let n = fetch.plan.n_minibatches();
+            let together = fetch.gathered_together(layout, output, self.engine.threads());
             // The stream owns the fetch, so that its memory is free once its last gather is done.
-            let minibatches = futures::stream::iter(0..fetch.plan.n_minibatches())
-                .map(move |j| {
+            let groups = futures::stream::iter((0..n).step_by(together))
+                .map(move |first| {
                     let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
-                    self.engine
-                        .compute(move || gather::gather(&fetch, j, layout, output, &recycler))
+                    self.engine.compute(move || {
+                        let these = first..n.min(first + together);
+                        let gather = |j| gather::gather(&fetch, j, layout, output, &recycler);
+                        Ok(these.map(gather).collect::<Vec<_>>())
+                    })
                 })
                 .buffered(2 * self.engine.threads());
-            let mut minibatches = std::pin::pin!(minibatches);
-            while let Some(minibatch) = minibatches.next().await {
-                let minibatch = minibatch.map_err(|e| {
-                    e.with_default("file", &self.backend.schema().location)
-                        .with_default("element", &self.options.matrix)
-                });
-                let failed = minibatch.is_err();
-                if !queue.push(minibatch).await || failed {
-                    return;
+            let mut groups = std::pin::pin!(groups);
+            while let Some(group) = groups.next().await {
+                for minibatch in group.unwrap_or_else(|e| vec![Err(e)]) {
+                    let minibatch = minibatch.map_err(|e| {
+                        e.with_default("file", &self.backend.schema().location)
+                            .with_default("element", &self.options.matrix)
+                    });
+                    let failed = minibatch.is_err();
+                    if !queue.push(minibatch).await || failed {
+                        return;
+                    }
                 }
             }
         }

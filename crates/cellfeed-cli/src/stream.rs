@@ -2,6 +2,7 @@
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::{interrupt, usage};
+use cellfeed::csr::{Access, CsrOptions};
 use cellfeed::{
     ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
     OutputType, Plan, PlanOptions, Result, Store, Strategy, label_entropy, open_many,
@@ -36,6 +37,27 @@ impl JoinName {
         ConcatOptions::default().with_join(match self {
             Self::Inner => Join::Inner,
             Self::Outer => Join::Outer,
+        })
+    }
+}
+
+/// How plain .csr stores are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum AccessName {
+    /// By the map where the page cache holds the rows, else by reads; looked at for each fetch.
+    Auto,
+    /// By the map alone.
+    Map,
+    /// By reads alone: for folders where others may cut files short meanwhile.
+    Read,
+}
+
+impl AccessName {
+    fn options(self) -> CsrOptions {
+        CsrOptions::default().with_access(match self {
+            Self::Auto => Access::Auto,
+            Self::Map => Access::Map,
+            Self::Read => Access::Read,
         })
     }
 }
@@ -105,6 +127,9 @@ pub(crate) struct StreamArgs {
     /// Fetches that may be read ahead, memory permitting.
     #[arg(long, value_name = "FETCHES", default_value_t = 1)]
     pub(crate) read_ahead: usize,
+    /// How plain .csr stores are read.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) access: AccessName,
     /// Stop after so many seconds.
     #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
     pub(crate) seconds: Option<f64>,
@@ -157,7 +182,8 @@ pub(crate) fn run(args: &StreamArgs) -> Result<()> {
 }
 
 fn open(args: &StreamArgs) -> Result<Store> {
-    let mut options = OpenOptions::default().with_keep_bytes(args.memory / 4);
+    let mut options =
+        OpenOptions::default().with_keep_bytes(args.memory / 4).with_csr(args.access.options());
     if let Some(threads) = args.threads {
         options = options.with_threads(threads.into());
     }

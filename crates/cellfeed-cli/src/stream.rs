@@ -158,6 +158,8 @@ pub(crate) struct StreamReport {
     pub(crate) n_minibatches: u64,
     pub(crate) seconds: f64,
     pub(crate) cells_per_second: f64,
+    /// Reads that were made, near ranges in one.
+    pub(crate) reads: u64,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_decoded: u64,
     pub(crate) open_seconds: f64,
@@ -259,6 +261,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         n_minibatches: tally.minibatches,
         seconds: elapsed,
         cells_per_second: if elapsed > 0.0 { tally.cells as f64 / elapsed } else { 0.0 },
+        reads: read.reads,
         bytes_read: read.bytes_read,
         bytes_decoded: read.bytes_decoded,
         open_seconds,

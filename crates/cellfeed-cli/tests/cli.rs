@@ -70,6 +70,7 @@ fn stream_reports_every_key() {
         "n_minibatches",
         "seconds",
         "cells_per_second",
+        "reads",
         "bytes_read",
         "bytes_decoded",
         "first_minibatch_seconds",

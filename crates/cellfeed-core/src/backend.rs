@@ -81,6 +81,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `OutOfBounds` for a row past `n_obs`, `Corrupt` or `Io` if the bytes are.
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows>;
 
+    /// Says that these rows of a matrix will be read soon, so that the disk can begin while others are
+    /// decoded. Advice: it holds no memory of this process, and what fails here fails in the read.
+    /// Does nothing by default.
+    async fn will_read(&self, _matrix: &MatrixKey, _rows: &RowRanges) {}
+
     /// Obs columns for the rows, one Arrow array a column, in the order of `columns`. Types are
     /// those of [`ColumnKind`](crate::ColumnKind); missing values are nulls.
     ///

@@ -157,6 +157,18 @@ impl Backend for CsrBackend {
         read.map_err(|e| self.blame(e.with_default("element", matrix)))
     }
 
+    async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {
+        // What is wrong with the rows the read will tell.
+        if rows.check_within(self.schema.n_obs).is_err() || self.access == Access::Map {
+            return;
+        }
+        match self.matrix(matrix) {
+            Ok(Matrix::Plain(m)) => m.will_read(rows).await,
+            Ok(Matrix::Packed(m)) => m.will_read(rows).await,
+            Err(_) => {}
+        }
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         rows.check_within(self.schema.n_obs)?;
         let mut wanted = Vec::with_capacity(columns.len());

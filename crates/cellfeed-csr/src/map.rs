@@ -5,11 +5,7 @@ use bytes::Bytes;
 use cellfeed_core::{Error, ErrorKind, Result};
 use memmap2::Mmap;
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
-
-/// Ranges that are looked at to tell whether the page cache holds all of them.
-const PROBES: usize = 16;
 
 /// A file as memory.
 ///
@@ -62,33 +58,6 @@ impl MappedFile {
         let found =
             found.map_err(|e| Error::io("cannot look at", e).with("file", path.display()))?;
         if found.len() == len { Ok(()) } else { Err(changed(path)) }
-    }
-
-    /// Whether the page cache holds these ranges of bytes, as far as a few of them tell, by reads of one
-    /// byte that may not wait.
-    pub(crate) fn resident(&self, ranges: &[Range<u64>]) -> bool {
-        let step = ranges.len().div_ceil(PROBES).max(1);
-        self.holds(ranges.iter().step_by(step).map(|r| r.start))
-    }
-
-    fn holds(&self, offsets: impl Iterator<Item = u64>) -> bool {
-        #[cfg(target_os = "linux")]
-        {
-            use rustix::io::{ReadWriteFlags, preadv2};
-            let mut byte = [0u8; 1];
-            for offset in offsets {
-                let mut slices = [std::io::IoSliceMut::new(&mut byte)];
-                if preadv2(&*self.file, &mut slices, offset, ReadWriteFlags::NOWAIT).is_err() {
-                    return false;
-                }
-            }
-            true
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            let _ = offsets;
-            false
-        }
     }
 }
 

@@ -60,6 +60,13 @@ impl Array {
     }
 }
 
+/// Counts what is taken out of a map as if it were read.
+pub(crate) fn count_mapped(engine: &Engine, ranges: &[Range<u64>]) {
+    let n = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
+    let bytes = ranges.iter().map(|r| r.end - r.start).sum();
+    engine.stats().add_read(n, n, bytes, bytes);
+}
+
 fn indices_of(element: ValueType, bytes: bytes::Bytes) -> Result<Indices> {
     Ok(match element {
         ValueType::U16 => Indices::U16(typed::<u16>(bytes)?),
@@ -100,6 +107,14 @@ impl PlainMatrix {
         }
     }
 
+    /// Tells the disk which bytes come next.
+    pub(crate) async fn will_read(&self, rows: &RowRanges) {
+        let elements = self.offsets.element_ranges(rows);
+        for array in [&self.indices, &self.data] {
+            array.file.will_need(array.ranges(&elements)).await;
+        }
+    }
+
     /// Reads rows.
     pub(crate) async fn read(
         self: &Arc<Self>,
@@ -116,11 +131,14 @@ impl PlainMatrix {
             Access::Read => false,
             Access::Auto => {
                 let (this, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
-                let resident = move |a: &Array| a.map.resident(&a.ranges(&elements));
+                let resident = move |a: &Array| a.file.resident(&a.ranges(&elements));
                 engine.blocking(move || Ok(resident(&this.indices) && resident(&this.data))).await?
             }
         };
         if by_map {
+            for array in [&self.indices, &self.data] {
+                count_mapped(engine, &array.ranges(&self.offsets.element_ranges(&rows)));
+            }
             return engine.compute(move || this.map_rows(&rows)).await;
         }
         let elements = self.offsets.element_ranges(&rows);

@@ -180,6 +180,15 @@ impl Backend for Hdf5Backend {
         }
     }
 
+    async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {
+        // What is wrong with the rows the read will tell.
+        if let (Ok(()), Ok(Matrix::Sparse(m))) =
+            (rows.check_within(self.schema.n_obs), self.matrix(matrix))
+        {
+            m.will_read(&self.context, rows).await;
+        }
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         rows.check_within(self.schema.n_obs)?;
         let mut arrays = Vec::with_capacity(columns.len());

@@ -331,6 +331,13 @@ impl Backend for ConcatBackend {
         Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
     }
 
+    async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {
+        // What is wrong with the rows the read will tell.
+        for (store, rows) in self.split(rows).unwrap_or_default() {
+            self.stores[store].will_read(matrix, &rows).await;
+        }
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         let mut parts = self.split(rows)?;
         let mut wanted = Vec::with_capacity(columns.len());

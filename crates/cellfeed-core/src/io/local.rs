@@ -18,6 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+/// Ranges that are looked at to tell whether the page cache holds all of them.
+const PROBES: usize = 16;
+
 /// A file on a local disk.
 #[derive(Debug)]
 pub struct LocalFile {
@@ -77,6 +80,13 @@ impl LocalFile {
         self.inner.modified
     }
 
+    /// Whether the page cache holds these ranges, as far as a few of them tell, by reads of one byte that
+    /// may not wait. Blocks for a moment; false where the system has no such reads.
+    #[must_use]
+    pub fn resident(&self, ranges: &[Range<u64>]) -> bool {
+        self.inner.resident(ranges)
+    }
+
     /// Reads metadata: fills `buf` from `offset`, on the calling thread.
     ///
     /// # Errors
@@ -114,9 +124,42 @@ impl ByteSource for LocalFile {
             })
             .await
     }
+
+    async fn will_need(&self, mut ranges: Vec<Range<u64>>) {
+        let inner = Arc::clone(&self.inner);
+        let advise = self.engine.blocking(move || {
+            if inner.resident(&ranges) {
+                return Ok(());
+            }
+            ranges.retain(|r| r.start < r.end);
+            ranges.sort_unstable_by_key(|r| r.start);
+            inner.will_need(&coalesce(&ranges, inner.coalesce));
+            Ok(())
+        });
+        // Advice: whoever reads is told what is wrong.
+        let _ = advise.await;
+    }
 }
 
 impl Inner {
+    fn resident(&self, ranges: &[Range<u64>]) -> bool {
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::io::{ReadWriteFlags, preadv2};
+            let step = ranges.len().div_ceil(PROBES).max(1);
+            let mut byte = [0u8; 1];
+            ranges.iter().step_by(step).filter(|r| r.start < self.len).all(|range| {
+                let mut slices = [IoSliceMut::new(&mut byte)];
+                preadv2(&self.file, &mut slices, range.start, ReadWriteFlags::NOWAIT).is_ok()
+            })
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            let _ = ranges;
+            false
+        }
+    }
+
     /// Refuses ranges past the end before anything is allocated; answers the bytes in all.
     fn check(&self, ranges: &[Range<u64>]) -> Result<usize> {
         let mut total = 0u64;
@@ -270,6 +313,14 @@ mod tests {
         let stats = source.engine.stats().snapshot();
         assert_eq!((stats.ranges, stats.reads), (7, 5));
         assert_eq!(stats.bytes_read - stats.bytes_wanted, 32);
+    }
+
+    #[test]
+    fn what_was_just_written_is_in_the_page_cache_and_advice_never_fails() {
+        let (_temp, source) = file(&[7; 100_000]);
+        assert!(source.resident(&[0..5, 90_000..100_000]) || cfg!(not(target_os = "linux")));
+        block_on(source.will_need(vec![0..10, 99_000..1 << 40, 1 << 50..1 << 51, 3..3]));
+        assert_eq!(source.engine.stats().snapshot().reads, 0);
     }
 
     #[test]

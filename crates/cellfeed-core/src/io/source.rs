@@ -49,6 +49,9 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// # Errors
     /// Of kind `Corrupt` if a range is past the end, `Io` if the read fails.
     async fn get_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Bytes>;
+
+    /// Says that these ranges will be asked for soon. Advice: it may do nothing, and fails silently.
+    async fn will_need(&self, _ranges: Vec<Range<u64>>) {}
 }
 
 /// Ranges that one read serves: indices into the request in ascending file order.

@@ -21,7 +21,7 @@ pub struct StatsSnapshot {
     pub reads: u64,
     /// Bytes that were asked for.
     pub bytes_wanted: u64,
-    /// Bytes that were read, gaps between merged ranges included.
+    /// Bytes that were read, gaps between merged ranges included; of a mapped file those handed on.
     pub bytes_read: u64,
     /// Bytes that decoding produced; for stores that need none, the bytes handed on.
     pub bytes_decoded: u64,

@@ -19,7 +19,7 @@ use crate::schema::MatrixKey;
 use crate::{Error, ErrorKind, Result, as_u64};
 use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
-use futures::future::{AbortHandle, Abortable};
+use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
 use minibatch::Recycler;
 use queue::Queue;
@@ -220,8 +220,36 @@ impl Inner {
         let budget = Budget::new(self.options.memory / 8 * 5);
         // The fetch that is gathered, and those read ahead.
         let places = Budget::new(as_u64(self.options.read_ahead) + 1);
+        // One plan waits beside the one that is read.
+        let (planned, plans) = mpsc::channel(0);
         let (fetched, gathered) = mpsc::channel(self.options.read_ahead);
-        futures::join!(self.read(epochs, &budget, &places, fetched), self.gather(gathered, queue));
+        futures::join!(
+            self.plan(epochs, planned),
+            self.read(plans, &budget, &places, fetched),
+            self.gather(gathered, queue)
+        );
+    }
+
+    /// Plans fetches, one ahead of the reading, and tells the disk what comes next: it reads while the
+    /// fetch before is decoded.
+    async fn plan(&self, epochs: Range<u64>, mut planned: mpsc::Sender<Result<FetchPlan>>) {
+        let n = self.plan.n_fetches();
+        let numbers = epochs.flat_map(|epoch| (0..n).map(move |k| (epoch, k)));
+        for (i, (epoch, k)) in numbers.enumerate() {
+            let plan = self.plan.clone();
+            let plan = self.engine.compute(move || plan.fetch(epoch, k)).await;
+            if poll_fn(|cx| planned.poll_ready(cx)).await.is_err() {
+                return;
+            }
+            let failed = plan.is_err();
+            // The first is read at once.
+            if let (1.., Ok(plan)) = (i, &plan) {
+                self.backend.will_read(&self.options.matrix, plan.rows()).await;
+            }
+            if planned.send(plan).await.is_err() || failed {
+                return;
+            }
+        }
     }
 
     /// Bytes of minibatches that may wait.
@@ -238,15 +266,13 @@ impl Inner {
     /// Reads fetches ahead, in order.
     async fn read(
         &self,
-        epochs: Range<u64>,
+        plans: mpsc::Receiver<Result<FetchPlan>>,
         budget: &Budget,
         places: &Budget,
         mut fetched: mpsc::Sender<Result<Fetch>>,
     ) {
-        let n = self.plan.n_fetches();
-        let numbers = epochs.flat_map(|epoch| (0..n).map(move |k| (epoch, k)));
-        let fetches = futures::stream::iter(numbers)
-            .then(|(epoch, k)| self.admit(epoch, k, budget, places))
+        let fetches = plans
+            .then(|plan| self.admit(plan, budget, places))
             .map(|admitted| async {
                 let (plan, permits) = admitted?;
                 let options = &self.options;
@@ -262,17 +288,15 @@ impl Inner {
         }
     }
 
-    /// Plans a fetch and waits until there is a place and memory for it.
+    /// Waits until there is a place and memory for a fetch.
     async fn admit(
         &self,
-        epoch: u64,
-        k: u64,
+        plan: Result<FetchPlan>,
         budget: &Budget,
         places: &Budget,
     ) -> Result<(FetchPlan, Permits)> {
+        let plan = plan?;
         let place = places.acquire(1).await;
-        let plan = self.plan.clone();
-        let plan = self.engine.compute(move || plan.fetch(epoch, k)).await?;
         let cost = self.backend.cost(&self.options.matrix, plan.rows())?;
         self.check_budget(&cost, budget.total(), plan.rows().n_rows())?;
         let memory = budget.acquire(cost.bytes_held).await;

@@ -12,6 +12,7 @@ pub(crate) use write::PackedRows;
 
 use crate::map::MappedFile;
 use crate::options::Access;
+use crate::read::count_mapped;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::{Buffer, ByteSource, Engine, LocalFile};
@@ -98,6 +99,11 @@ impl PackedMatrix {
         }
     }
 
+    /// Tells the disk which bytes come next.
+    pub(crate) async fn will_read(&self, rows: &RowRanges) {
+        self.file.will_need(self.starts.element_ranges(rows)).await;
+    }
+
     /// Reads rows.
     pub(crate) async fn read(
         self: &Arc<Self>,
@@ -114,12 +120,13 @@ impl PackedMatrix {
             Access::Read => false,
             Access::Auto => {
                 let (this, ranges) = (Arc::clone(self), ranges.clone());
-                let probe = move || Ok(this.map.resident(&ranges));
+                let probe = move || Ok(this.file.resident(&ranges));
                 engine.blocking(probe).await?
             }
         };
         let raw = if by_map {
             self.map.check(self.file.len(), std::path::Path::new(self.file.location()))?;
+            count_mapped(engine, &ranges);
             None
         } else {
             Some(self.file.get_ranges(ranges).await?)

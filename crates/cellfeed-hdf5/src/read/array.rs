@@ -247,6 +247,25 @@ impl StoredArray {
         answer.await.map_err(|e| context.blame(e, &self.path))
     }
 
+    /// Where in the file the bytes are that reading these elements needs; empty where only the library
+    /// knows.
+    pub(crate) fn stored_ranges(&self, ranges: &[Range<u64>]) -> Vec<Range<u64>> {
+        let size = self.element.size();
+        match &self.kind {
+            Kind::Contiguous(Some(offset)) => {
+                ranges.iter().map(|r| offset + r.start * size..offset + r.end * size).collect()
+            }
+            Kind::Chunked { table, chunk, pipeline } => {
+                if pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges) {
+                    return plain_ranges(table, *chunk, size, ranges);
+                }
+                let stored = slots(ranges, *chunk).filter_map(|slot| table.get(slot));
+                stored.map(StoredChunk::range).collect()
+            }
+            Kind::Contiguous(None) | Kind::Library { .. } => Vec::new(),
+        }
+    }
+
     fn all_stored(
         &self,
         table: &ChunkTable,

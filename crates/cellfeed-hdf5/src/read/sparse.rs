@@ -60,6 +60,14 @@ impl SparseMatrix {
         }
     }
 
+    /// Tells the disk which bytes come next.
+    pub(crate) async fn will_read(&self, context: &Context, rows: &RowRanges) {
+        let ranges = self.offsets.element_ranges(rows);
+        for array in [&self.indices, &self.data] {
+            context.source.will_need(array.stored_ranges(&ranges)).await;
+        }
+    }
+
     /// Reads rows as one segment.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
         let ranges = self.offsets.element_ranges(rows);

@@ -72,7 +72,8 @@ fn vector(context: &Context, path: &str, n: u64) -> Result<Arc<Array>> {
 
 /// Opens the AnnData group at `at` (`""` for the root).
 pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
-    let location = root(context).display().to_string();
+    let location = root(context).join(at).display().to_string();
+    let location = location.trim_end_matches('/').to_owned();
     let top = node(root(context), at)?.ok_or_else(|| {
         Error::unsupported("this is no Zarr store: it has neither zarr.json nor .zgroup")
     })?;

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! options.rs   how to open a store
-//! backend.rs   the Backend trait
+//! backend.rs   what a store is, and the Backend trait of either kind
+//! group.rs     an AnnData group
+//! collection.rs  annbatch's collections: many groups as one
 //! layout.rs    metadata to schema
 //! meta/        Zarr metadata: groups, arrays, data types, codecs
 //! read/        rows to inner chunks to byte ranges, bytes to CSR
@@ -11,6 +13,8 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod collection;
+mod group;
 mod layout;
 mod meta;
 mod options;

@@ -207,7 +207,8 @@ fn matrix(
     let shape = shape.ok_or_else(|| Error::corrupt(format!("{key} has no shape of lengths")))?;
     check(&shape)?;
     let member = |name: &str| array(context, &join(&found.path, name));
-    let (indptr, indices, mut data) = (member("indptr")?, member("indices")?, member("data")?);
+    let (mut indptr, mut indices, mut data) =
+        (member("indptr")?, member("indices")?, member("data")?);
     let (n_rows, n_indices) = if by_columns { (n_vars, n_obs) } else { (n_obs, n_vars) };
     if indptr.meta.shape != [n_rows + 1] {
         return Err(indptr.blame(Error::corrupt(format!(
@@ -225,7 +226,11 @@ fn matrix(
     integers(indices.meta.kind, &[]).map_err(|e| indices.blame(e))?;
     integers(indptr.meta.kind, &[]).map_err(|e| indptr.blame(e))?;
     let value_type = value_type(&data)?;
-    data.strict = data.meta.sharding.is_some();
+    // What is not there is so many zeros by Zarr's rules, and nearly always was lost: rows of gene 0 alone
+    // are hardly written, and zeros that are stored explicitly by whole files neither.
+    data.strict = true;
+    indices.strict = n_indices > 1;
+    indptr.strict = !data.meta.is_empty();
     let indptr = Arc::new(indptr);
     let mut builder = RowOffsets::builder();
     let entries = block_on(indptr.read_integers(context))?;

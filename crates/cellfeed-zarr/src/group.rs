@@ -87,7 +87,7 @@ impl Backend for Group {
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
         rows.check_within(self.schema.n_obs)?;
         match self.matrix(matrix)? {
-            Matrix::Sparse(m) => Ok(m.cost(rows)),
+            Matrix::Sparse(m) => Ok(m.cost(&self.context.engine, rows)),
             Matrix::Dense(m) => Ok(m.cost(rows)),
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         }
@@ -158,7 +158,7 @@ impl Archive for Group {
     }
 
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
-        Ok(self.by_columns(matrix, genes)?.cost(genes))
+        Ok(self.by_columns(matrix, genes)?.cost(&self.context.engine, genes))
     }
 
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {

@@ -3,7 +3,7 @@
 use crate::meta::array::ArrayMeta;
 use crate::meta::dtype::Kind;
 use crate::meta::{Node, join, members, node};
-use crate::read::array::{Array, bytes_below, integers};
+use crate::read::array::{Array, integers};
 use crate::read::column::{Column, Source};
 use crate::read::dense::DenseMatrix;
 use crate::read::sparse::SparseMatrix;
@@ -164,7 +164,6 @@ fn matrix(
     genes: &Arc<VarSchema>,
 ) -> Result<(MatrixSchema, Matrix)> {
     let n_vars = genes.n_vars;
-    let bytes = |array: &Array| bytes_below(&root(context).join(&array.meta.path));
     let check = |shape: &[u64]| {
         if shape == [n_obs, n_vars] {
             return Ok(());
@@ -183,10 +182,11 @@ fn matrix(
         unreadable,
     };
     if found.array.is_some() {
-        let array = Array::new(ArrayMeta::new(found)?);
+        let mut array = Array::new(ArrayMeta::new(found)?);
         check(&array.meta.shape)?;
+        array.measure(context)?;
         let value_type = value_type(&array)?;
-        let arrays = vec![array.meta.storage(bytes(&array))];
+        let arrays = vec![array.meta.storage(array.stored)];
         let schema = of(Encoding::Dense, value_type, None, arrays, None);
         return Ok((schema, Matrix::Dense(DenseMatrix { array: Arc::new(array), value_type })));
     }
@@ -231,6 +231,9 @@ fn matrix(
     data.strict = true;
     indices.strict = n_indices > 1;
     indptr.strict = !data.meta.is_empty();
+    for array in [&mut indptr, &mut indices, &mut data] {
+        array.measure(context)?;
+    }
     let indptr = Arc::new(indptr);
     let mut builder = RowOffsets::builder();
     let entries = block_on(indptr.read_integers(context))?;
@@ -249,7 +252,7 @@ fn matrix(
         ))));
     }
     let nnz = Some(offsets.nnz());
-    let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(bytes(a))).into();
+    let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(a.stored)).into();
     let (indices, data) = (Arc::new(indices), Arc::new(data));
     let sparse = SparseMatrix { offsets, indices, data, value_type, n_indices };
     Ok(if by_columns {

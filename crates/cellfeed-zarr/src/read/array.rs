@@ -15,16 +15,30 @@ pub(crate) struct Array {
     pub(crate) meta: ArrayMeta,
     /// Whether a file that is not there is an error, not so many fill values.
     pub(crate) strict: bool,
+    /// Bytes of its files, where they were looked at.
+    pub(crate) stored: u64,
     pub(super) indexes: Indexes,
 }
 
 impl Array {
     pub(crate) fn new(meta: ArrayMeta) -> Self {
-        Self { meta, strict: false, indexes: Indexes::default() }
+        Self { meta, strict: false, stored: 0, indexes: Indexes::default() }
     }
 
     pub(crate) fn blame(&self, error: Error) -> Error {
         error.with_default("element", &self.meta.path)
+    }
+
+    /// The most bytes that a chunk may be stored in; more is taken for damage.
+    pub(crate) fn most_stored(&self) -> u64 {
+        self.meta.chunk_bytes().map_or(u64::MAX, |n| as_u64(n) + as_u64(n) / 4 + 4096)
+    }
+
+    /// About how many bytes so many chunks are stored in, rather too many than too few.
+    pub(crate) fn stored_estimate(&self, chunks: u64) -> u64 {
+        let all = self.meta.grid().iter().product::<u64>().max(1);
+        let mean = self.stored.div_ceil(all);
+        (mean + mean / 8).min(self.most_stored()).saturating_mul(chunks)
     }
 
     /// Refuses an array that says far more than its files can hold, before it is read whole.
@@ -35,12 +49,24 @@ impl Array {
             return Ok(());
         }
         let held = bytes_below(&context.files.root().join(&self.meta.path));
-        if says / 4096 > held {
+        self.check_held(says, held)
+    }
+
+    fn check_held(&self, says: u64, held: u64) -> Result<()> {
+        if says > 16 << 20 && says / 4096 > held {
             return Err(self.blame(Error::corrupt(format!(
                 "the array says {says} bytes, but its files have {held}"
             ))));
         }
         Ok(())
+    }
+
+    /// Takes note of the bytes of its files, and refuses an array that says far more than they can
+    /// hold: what is read of it will be given room by what it says.
+    pub(crate) fn measure(&mut self, context: &Context) -> Result<()> {
+        self.stored = bytes_below(&context.files.root().join(&self.meta.path));
+        let size = as_u64(self.meta.kind.size().unwrap_or(4));
+        self.check_held(self.meta.len().saturating_mul(size), self.stored)
     }
 
     /// The whole array, of elements with a size, in row-major order.

@@ -37,7 +37,7 @@ impl DenseMatrix {
         let kept = values.saturating_mul(4 + as_u64(self.value_type.size()));
         let kept = kept.saturating_add((rows.n_rows() + 1) * 8);
         ReadCost {
-            bytes_read: band.saturating_mul(n),
+            bytes_read: self.array.stored_estimate(meta.grid()[1].saturating_mul(n)),
             bytes_decoded: band.saturating_mul(n),
             bytes_held: kept.saturating_mul(2).saturating_add(band.saturating_mul(3)),
             bytes_kept: kept,

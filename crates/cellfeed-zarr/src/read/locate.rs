@@ -163,15 +163,14 @@ impl Array {
 
     /// Refuses a chunk that takes far more room than it decodes to.
     fn check_stored(&self, range: &Range<u64>) -> Result<()> {
-        let most = self.meta.chunk_bytes().map(|n| as_u64(n) + as_u64(n) / 4 + 4096);
-        match most {
-            Some(most) if range.end - range.start > most => Err(Error::corrupt(format!(
-                "a chunk is stored in {} bytes, far more than it decodes to",
-                range.end - range.start
+        let stored = range.end - range.start;
+        if stored > self.most_stored() {
+            return Err(Error::corrupt(format!(
+                "a chunk is stored in {stored} bytes, far more than it decodes to"
             ))
-            .with("offset", range.start)),
-            _ => Ok(()),
+            .with("offset", range.start));
         }
+        Ok(())
     }
 
     /// The index of a shard, kept or read and checked; a file that is no shard is its only chunk.

@@ -122,7 +122,7 @@ async fn read(
 
 /// Stored bytes that are decoded together: enough for every thread to have some chunks.
 fn wave_bytes(engine: &Engine) -> u64 {
-    as_u64(engine.threads()).saturating_mul(1 << 20).clamp(2 << 20, 16 << 20)
+    as_u64(engine.threads()).saturating_mul(2 << 20).clamp(4 << 20, 16 << 20)
 }
 
 /// Bytes of a gene index in memory: two where the stored type has no more.
@@ -171,24 +171,24 @@ fn decode_indices(
 }
 
 impl SparseMatrix {
-    /// What reading rows costs.
-    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
+    /// What reading rows costs: of decoded bytes at most so many, of stored ones about so many.
+    pub(crate) fn cost(&self, engine: &Engine, rows: &RowRanges) -> ReadCost {
         let ranges = self.offsets.element_ranges(rows);
         let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-        let decoded = |array: &Array| {
+        let index = as_u64(index_size(self.indices.meta.kind));
+        let kept = nnz * (index + as_u64(self.value_type.size())) + (rows.n_rows() + 1) * 8;
+        let mut cost = ReadCost { bytes_held: kept, bytes_kept: kept, ..ReadCost::default() };
+        for array in [&self.indices, &self.data] {
             let n = as_u64(pieces(&ranges, as_u64(array.meta.chunk_len())).len());
-            n * as_u64(array.meta.chunk_bytes().unwrap_or(0))
-        };
-        let all = decoded(&self.indices) + decoded(&self.data);
-        let kept = nnz * (4 + as_u64(self.value_type.size())) + (rows.n_rows() + 1) * 8;
-        // Stored chunks are hardly ever larger than decoded ones.
-        ReadCost {
-            bytes_read: all,
-            bytes_decoded: all,
-            bytes_held: kept + all + all / 8,
-            bytes_kept: kept,
-            exact: false,
+            let chunk = as_u64(array.meta.chunk_bytes().unwrap_or(0));
+            cost.bytes_decoded += n * chunk;
+            cost.bytes_read += array.stored_estimate(n);
+            // Waves in flight, and what threads decode to before the wanted part is copied.
+            let wave = wave_bytes(engine).max(array.most_stored());
+            let waves = (n * array.most_stored()).min(wave * (as_u64(AHEAD) + 1));
+            cost.bytes_held += waves + chunk * n.min(as_u64(engine.threads()));
         }
+        cost
     }
 
     /// Reads rows as one segment.

@@ -1,28 +1,22 @@
-//! The `Backend` of Zarr stores: looks matrices and columns up, and leaves the reading to `read`.
+//! The `Backend` of Zarr stores: an AnnData group, or a collection of them.
 
-use crate::layout::{self, Frame, Matrix, Opened};
+use crate::collection;
+use crate::group::Group;
 use crate::options::ZarrOptions;
-use crate::read::sparse::SparseMatrix;
-use crate::read::{Context, as_u64};
+use crate::read::Context;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::io::{Engine, FileSet};
 use cellfeed_core::{
-    Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
-    Schema, Table,
+    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
 };
 use std::path::Path;
 use std::sync::Arc;
 
-/// An AnnData store in Zarr v2 or v3 on a local disk.
+/// An AnnData store in Zarr v2 or v3 on a local disk, or a collection of annbatch's.
 #[derive(Debug)]
 pub struct ZarrBackend {
-    context: Context,
-    schema: Arc<Schema>,
-    matrices: Vec<(MatrixKey, Matrix)>,
-    obs: Frame,
-    var: Frame,
-    raw_var: Option<Frame>,
+    inner: Arc<dyn Backend>,
 }
 
 /// Whether a path is a Zarr store, by its files.
@@ -48,141 +42,41 @@ impl ZarrBackend {
         }
         let files = Arc::new(FileSet::new(path, Arc::clone(&engine)));
         let context = Context { files, engine };
-        let Opened { schema, matrices, obs, var, raw_var } =
-            layout::open(&context, "").map_err(blame)?;
-        Ok(Self { context, schema: Arc::new(schema), matrices, obs, var, raw_var })
+        let inner: Arc<dyn Backend> = match collection::datasets(path).map_err(blame)? {
+            Some(datasets) => collection::open(&context, &datasets).map_err(blame)?,
+            None => Arc::new(Group::open(&context, "").map_err(blame)?),
+        };
+        Ok(Self { inner })
     }
-
-    fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
-        self.schema.pick(key, &self.matrices)
-    }
-
-    fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
-        match self.matrices.iter().find(|(k, _)| k == key) {
-            Some((_, Matrix::ByColumns(matrix))) => {
-                let n_vars = matrix.offsets.n_rows();
-                if genes.end() > n_vars {
-                    return Err(self.blame(Error::out_of_bounds(format!(
-                        "gene {} was asked for, but {key} has {n_vars}",
-                        genes.end() - 1
-                    ))));
-                }
-                Ok(matrix)
-            }
-            _ => {
-                self.schema.matrix(key)?;
-                Err(self
-                    .blame(Error::unsupported(format!("{key} is stored by rows; read it by rows"))))
-            }
-        }
-    }
-
-    fn blame(&self, error: Error) -> Error {
-        error.with_default("file", &self.schema.location)
-    }
-}
-
-/// The schema says so, with the remedy, before anybody gets here.
-fn not_by_rows(matrix: &MatrixKey) -> Error {
-    Error::unsupported(format!("{matrix} is stored by columns"))
 }
 
 #[async_trait]
 impl Backend for ZarrBackend {
     fn schema(&self) -> &Arc<Schema> {
-        &self.schema
+        self.inner.schema()
     }
 
     fn hints(&self) -> Hints {
-        let x = self.schema.matrices.iter().find(|m| m.key == MatrixKey::X);
-        let rows = x.and_then(|m| {
-            let chunk = *m.arrays.last()?.chunk.as_ref()?.first()? as f64;
-            Some(match m.nnz {
-                Some(nnz) => chunk * self.schema.n_obs as f64 / nnz.max(1) as f64,
-                None => chunk,
-            })
-        });
-        Hints { chunk_rows: rows, concurrency: 2 }
+        self.inner.hints()
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
-        rows.check_within(self.schema.n_obs)?;
-        match self.matrix(matrix)? {
-            Matrix::Sparse(m) => Ok(m.cost(rows)),
-            Matrix::Dense(m) => Ok(m.cost(rows)),
-            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
-        }
+        self.inner.cost(matrix, rows)
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        rows.check_within(self.schema.n_obs)?;
-        let read = match self.matrix(matrix)? {
-            Matrix::Sparse(m) => m.read(&self.context, rows).await,
-            Matrix::Dense(m) => m.read(&self.context, rows).await,
-            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
-        };
-        read.map_err(|e| self.blame(e))
+        self.inner.read_rows(matrix, rows).await
     }
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
-        rows.check_within(self.schema.n_obs)?;
-        let mut arrays = Vec::with_capacity(columns.len());
-        for name in columns {
-            self.schema.check_obs(name)?;
-            let all = self.obs.columns.iter().chain([&self.obs.index]);
-            let column = all.into_iter().find(|c| c.schema.name == *name).ok_or_else(|| {
-                Error::internal(format!("column {name} is in the schema, but was not opened"))
-            })?;
-            arrays.push(column.read(&self.context, rows).await.map_err(|e| self.blame(e))?);
-        }
-        Ok(arrays)
+        self.inner.read_obs(columns, rows).await
     }
 
     async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
-        if *matrix != MatrixKey::X && !self.schema.matrices.iter().any(|m| m.key == *matrix) {
-            self.schema.matrix(matrix)?;
-        }
-        let frame = match (matrix, &self.raw_var) {
-            (MatrixKey::Raw, Some(raw)) => raw,
-            _ => &self.var,
-        };
-        let mut columns = Vec::new();
-        for column in &frame.columns {
-            let values = column.whole(&self.context).await.map_err(|e| self.blame(e))?;
-            columns.push((column.schema.clone(), values));
-        }
-        let index = frame.index.whole(&self.context).await.map_err(|e| self.blame(e))?;
-        let text = arrow_array::cast::AsArray::as_string_opt::<i32>(&index).is_some();
-        let index = text.then(|| (frame.index.schema.name.clone(), index));
-        Table::try_new(frame.n_rows, index, columns)
+        self.inner.read_var(matrix).await
     }
 
     fn archive(&self) -> Option<&dyn Archive> {
-        Some(self)
-    }
-}
-
-#[async_trait]
-impl Archive for ZarrBackend {
-    async fn read_extras(&self, _limit: u64) -> Result<Extras> {
-        let mut extras = Extras::default();
-        for name in ["uns", "obsm", "varm", "obsp", "varp"] {
-            let folder = self.context.files.root().join(name);
-            let members = crate::meta::members(self.context.files.root(), name);
-            if folder.is_dir() && as_u64(members?.len()) > 0 {
-                let why = "the Zarr reader does not carry it over";
-                extras.left_out.push((name.to_owned(), why.to_owned()));
-            }
-        }
-        Ok(extras)
-    }
-
-    fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
-        Ok(self.by_columns(matrix, genes)?.cost(genes))
-    }
-
-    async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
-        let found = self.by_columns(matrix, genes)?;
-        found.read(&self.context, genes).await.map_err(|e| self.blame(e))
+        self.inner.archive()
     }
 }

@@ -3,7 +3,7 @@
 use crate::meta::array::ArrayMeta;
 use crate::meta::dtype::Kind;
 use crate::meta::{Node, join, members, node};
-use crate::read::array::{Array, bytes_below, integers};
+use crate::read::array::{Array, integers};
 use crate::read::column::{Column, Source};
 use crate::read::dense::DenseMatrix;
 use crate::read::sparse::SparseMatrix;
@@ -72,7 +72,8 @@ fn vector(context: &Context, path: &str, n: u64) -> Result<Arc<Array>> {
 
 /// Opens the AnnData group at `at` (`""` for the root).
 pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
-    let location = root(context).display().to_string();
+    let location = root(context).join(at).display().to_string();
+    let location = location.trim_end_matches('/').to_owned();
     let top = node(root(context), at)?.ok_or_else(|| {
         Error::unsupported("this is no Zarr store: it has neither zarr.json nor .zgroup")
     })?;
@@ -163,7 +164,6 @@ fn matrix(
     genes: &Arc<VarSchema>,
 ) -> Result<(MatrixSchema, Matrix)> {
     let n_vars = genes.n_vars;
-    let bytes = |array: &Array| bytes_below(&root(context).join(&array.meta.path));
     let check = |shape: &[u64]| {
         if shape == [n_obs, n_vars] {
             return Ok(());
@@ -182,10 +182,11 @@ fn matrix(
         unreadable,
     };
     if found.array.is_some() {
-        let array = Array::new(ArrayMeta::new(found)?);
+        let mut array = Array::new(ArrayMeta::new(found)?);
         check(&array.meta.shape)?;
+        array.measure(context)?;
         let value_type = value_type(&array)?;
-        let arrays = vec![array.meta.storage(bytes(&array))];
+        let arrays = vec![array.meta.storage(array.stored)];
         let schema = of(Encoding::Dense, value_type, None, arrays, None);
         return Ok((schema, Matrix::Dense(DenseMatrix { array: Arc::new(array), value_type })));
     }
@@ -206,7 +207,8 @@ fn matrix(
     let shape = shape.ok_or_else(|| Error::corrupt(format!("{key} has no shape of lengths")))?;
     check(&shape)?;
     let member = |name: &str| array(context, &join(&found.path, name));
-    let (indptr, indices, mut data) = (member("indptr")?, member("indices")?, member("data")?);
+    let (mut indptr, mut indices, mut data) =
+        (member("indptr")?, member("indices")?, member("data")?);
     let (n_rows, n_indices) = if by_columns { (n_vars, n_obs) } else { (n_obs, n_vars) };
     if indptr.meta.shape != [n_rows + 1] {
         return Err(indptr.blame(Error::corrupt(format!(
@@ -224,7 +226,14 @@ fn matrix(
     integers(indices.meta.kind, &[]).map_err(|e| indices.blame(e))?;
     integers(indptr.meta.kind, &[]).map_err(|e| indptr.blame(e))?;
     let value_type = value_type(&data)?;
-    data.strict = data.meta.sharding.is_some();
+    // What is not there is so many zeros by Zarr's rules, and nearly always was lost: rows of gene 0 alone
+    // are hardly written, and zeros that are stored explicitly by whole files neither.
+    data.strict = true;
+    indices.strict = n_indices > 1;
+    indptr.strict = !data.meta.is_empty();
+    for array in [&mut indptr, &mut indices, &mut data] {
+        array.measure(context)?;
+    }
     let indptr = Arc::new(indptr);
     let mut builder = RowOffsets::builder();
     let entries = block_on(indptr.read_integers(context))?;
@@ -243,7 +252,7 @@ fn matrix(
         ))));
     }
     let nnz = Some(offsets.nnz());
-    let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(bytes(a))).into();
+    let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(a.stored)).into();
     let (indices, data) = (Arc::new(indices), Arc::new(data));
     let sparse = SparseMatrix { offsets, indices, data, value_type, n_indices };
     Ok(if by_columns {

@@ -1,8 +1,8 @@
 //! Metadata of an array, v2 or v3, in one form: shape, chunks, shards, codecs, names of files.
 
 use super::Node;
-use super::codec::{self, Codec};
 use super::dtype::{self, Kind};
+use crate::codec::{self, Codec};
 use cellfeed_core::{ArrayStorage, Error, Result};
 use serde_json::Value;
 
@@ -101,6 +101,11 @@ impl ArrayMeta {
     /// Elements of the array.
     pub(crate) fn len(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Inner chunks along each dimension.

@@ -4,7 +4,6 @@
 //! disk the files themselves are as near.
 
 pub(crate) mod array;
-pub(crate) mod codec;
 pub(crate) mod dtype;
 
 use cellfeed_core::{Error, Result};

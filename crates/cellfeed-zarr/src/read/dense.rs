@@ -1,6 +1,7 @@
 //! Rows of a dense matrix, turned into CSR one band of chunks at a time.
 
 use super::array::Array;
+use super::locate::Located;
 use super::{Context, as_u64, to_usize};
 use bytes::Bytes;
 use cellfeed_core::{CsrRows, CsrSegment, Error, ReadCost, Result, RowRanges, ValueType, Values};
@@ -36,7 +37,7 @@ impl DenseMatrix {
         let kept = values.saturating_mul(4 + as_u64(self.value_type.size()));
         let kept = kept.saturating_add((rows.n_rows() + 1) * 8);
         ReadCost {
-            bytes_read: band.saturating_mul(n),
+            bytes_read: self.array.stored_estimate(meta.grid()[1].saturating_mul(n)),
             bytes_decoded: band.saturating_mul(n),
             bytes_held: kept.saturating_mul(2).saturating_add(band.saturating_mul(3)),
             bytes_kept: kept,
@@ -50,13 +51,15 @@ impl DenseMatrix {
         for (band, list) in self.bands(rows) {
             let columns = self.array.meta.grid()[1];
             let chunks = (0..columns).map(|c| vec![band, c]).collect();
-            let stored = self.array.fetch(context, chunks).await?;
+            let located = Located::find(&self.array, context, chunks).await?;
+            let stored = located.read(0..to_usize(columns)).await?;
             let (array, value_type) = (Arc::clone(&self.array), self.value_type);
             let stats = Arc::clone(context.engine.stats());
             let work = move || {
                 let decoded = stored
                     .par_iter()
-                    .map(|s| array.decode(s.as_deref()))
+                    .enumerate()
+                    .map(|(i, s)| array.decode(s.as_deref()).map_err(|e| located.blame(i, e)))
                     .collect::<Result<Vec<_>>>()?;
                 stats.add_decoded(decoded.iter().map(|d| as_u64(d.len())).sum());
                 let (width, n_vars) = (array.meta.inner[1], array.meta.shape[1]);

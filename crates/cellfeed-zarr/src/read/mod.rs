@@ -1,9 +1,13 @@
 //! Rows to inner chunks to byte ranges, bytes to CSR.
 
 pub(crate) mod array;
+mod chunk;
 pub(crate) mod column;
 pub(crate) mod dense;
+mod grid;
+mod locate;
 pub(crate) mod sparse;
+mod text;
 
 use cellfeed_core::io::{Engine, FileSet};
 use std::sync::Arc;

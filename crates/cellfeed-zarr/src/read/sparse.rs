@@ -2,17 +2,23 @@
 //! rows, each decoded once into scratch and its wanted part copied once to the answer.
 
 use super::array::{Array, integers};
+use super::locate::Located;
 use super::{Context, as_u64, to_usize};
 use crate::meta::dtype::Kind;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
+use cellfeed_core::io::Engine;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
 };
+use futures::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Waves of stored chunks that are read ahead.
+const AHEAD: usize = 2;
 
 /// A matrix whose rows (or genes, if it is stored by columns) are contiguous.
 #[derive(Debug)]
@@ -55,93 +61,134 @@ fn pieces(ranges: &[Range<u64>], chunk_len: u64) -> Vec<Piece> {
     out
 }
 
-/// Elements of a one-dimensional array at ascending ranges. Gene indices come as `u32`.
+/// What elements are wanted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum As {
+    Values,
+    Indices,
+}
+
+/// Elements of a one-dimensional array at ascending ranges. Gene indices come as `u16` or `u32`.
+///
+/// Chunks are read and decoded in waves, the next read while one is decoded: so few stored bytes are in
+/// memory at a time, and those that are decoded are still in the cache.
 async fn read(
     context: &Context,
     array: &Arc<Array>,
     ranges: &[Range<u64>],
-    as_index: bool,
+    wanted: As,
 ) -> Result<Bytes> {
-    let pieces = pieces(ranges, as_u64(array.meta.chunk_len()));
-    let item = if as_index { 4 } else { array.meta.kind.size().unwrap_or(0) };
-    let total: usize = pieces.iter().map(|p| p.length).sum();
-    let stored = array.fetch(context, pieces.iter().map(|p| vec![p.chunk]).collect()).await?;
-    let (array, mut buffer) = (Arc::clone(array), context.engine.buffers().take(total * item));
-    let stats = Arc::clone(context.engine.stats());
-    let work = move || {
-        let mut jobs = Vec::with_capacity(pieces.len());
-        let mut rest = buffer.as_mut_slice();
-        for (piece, stored) in pieces.iter().zip(stored) {
-            let (to, tail) = rest.split_at_mut(piece.length * item);
-            rest = tail;
-            jobs.push((piece, stored, to));
-        }
-        jobs.into_par_iter().try_for_each(|(piece, stored, mut to)| {
-            let bytes = array.decode(stored.as_deref())?;
-            stats.add_decoded(as_u64(bytes.len()));
-            let size = array.meta.kind.size().unwrap_or(0);
-            for part in &piece.parts {
-                let from = bytes.get(part.start * size..part.end * size).unwrap_or_default();
-                let (here, tail) = to.split_at_mut(part.len() * item);
-                to = tail;
-                if as_index {
-                    widen(array.meta.kind, from, here).map_err(|e| array.blame(e))?;
-                } else {
-                    here.copy_from_slice(from);
-                }
-            }
-            Ok::<_, Error>(())
-        })?;
-        Ok(buffer.freeze())
+    let pieces = Arc::new(pieces(ranges, as_u64(array.meta.chunk_len())));
+    let chunks = pieces.iter().map(|p| vec![p.chunk]).collect();
+    let located = Arc::new(Located::find(array, context, chunks).await?);
+    let stored_item = array.item()?;
+    let item = match wanted {
+        As::Values => stored_item,
+        As::Indices => index_size(array.meta.kind),
     };
-    context.engine.compute(work).await
+    let total: usize = pieces.iter().map(|p| p.length).sum();
+    let mut buffer = context.engine.buffers().take(total * item);
+    let waves = located.waves(wave_bytes(&context.engine));
+    let mut reads = stream::iter(waves.clone()).map(|wave| located.read(wave)).buffered(AHEAD);
+    let mut from = 0;
+    for wave in waves {
+        let Some(stored) = reads.try_next().await? else { break };
+        let (array, pieces, located) =
+            (Arc::clone(array), Arc::clone(&pieces), Arc::clone(&located));
+        let stats = Arc::clone(context.engine.stats());
+        let work = move || {
+            let pieces = pieces.get(wave.clone()).unwrap_or_default();
+            let mut jobs = Vec::with_capacity(pieces.len());
+            let mut rest = buffer.as_mut_slice().get_mut(from..).unwrap_or_default();
+            for (i, (piece, stored)) in pieces.iter().zip(stored).enumerate() {
+                let (to, tail) = rest.split_at_mut(piece.length * item);
+                (rest, from) = (tail, from + to.len());
+                jobs.push((wave.start + i, piece, stored, to));
+            }
+            jobs.into_par_iter().try_for_each(|(i, piece, stored, to)| {
+                let decoded = match wanted {
+                    As::Indices => decode_indices(&array, stored.as_deref(), piece, to),
+                    As::Values => array.decode_parts(stored.as_deref(), &piece.parts, to),
+                };
+                stats.add_decoded(as_u64(decoded.map_err(|e| located.blame(i, e))?));
+                Ok::<_, Error>(())
+            })?;
+            Ok((buffer, from))
+        };
+        (buffer, from) = context.engine.compute(work).await?;
+    }
+    Ok(buffer.freeze())
 }
 
-/// Gene indices of any integer type as `u32`.
-fn widen(kind: Kind, from: &[u8], to: &mut [u8]) -> Result<()> {
+/// Stored bytes that are decoded together: enough for every thread to have some chunks.
+fn wave_bytes(engine: &Engine) -> u64 {
+    as_u64(engine.threads()).saturating_mul(2 << 20).clamp(4 << 20, 16 << 20)
+}
+
+/// Bytes of a gene index in memory: two where the stored type has no more.
+fn index_size(kind: Kind) -> usize {
+    if kind.size().is_some_and(|s| s <= 2) { 2 } else { 4 }
+}
+
+/// Gene indices of any integer type as `u16` or `u32`.
+fn decode_indices(
+    array: &Array,
+    stored: Option<&[u8]>,
+    piece: &Piece,
+    to: &mut [u8],
+) -> Result<usize> {
     let outside = |i: i64| Error::corrupt(format!("the gene index {i} is outside of 0 to 2^32"));
-    match kind {
-        Kind::Number(ValueType::U32) => to.copy_from_slice(from),
-        Kind::Number(ValueType::I32) => {
-            // A sign bit in any of them: one test for all, which the compiler vectorises.
-            let (words, _) = from.as_chunks::<4>();
-            let any = words.iter().fold(0, |a, w| a | i32::from_ne_bytes(*w));
-            if any < 0 {
-                let found = words.iter().map(|w| i32::from_ne_bytes(*w)).find(|i| *i < 0);
-                return Err(outside(found.unwrap_or(-1).into()));
-            }
-            to.copy_from_slice(from);
-        }
-        _ => {
-            let all = integers(kind, from)?;
-            for (i, to) in all.into_iter().zip(to.chunks_exact_mut(4)) {
-                let index = u32::try_from(i).map_err(|_| outside(i))?;
-                to.copy_from_slice(&index.to_ne_bytes());
+    let kind = array.meta.kind;
+    let (stored_item, item) = (array.item()?, index_size(kind));
+    if stored_item != item {
+        let mut wide = vec![0; piece.length * stored_item];
+        let decoded = array.decode_parts(stored, &piece.parts, &mut wide)?;
+        for (i, to) in integers(kind, &wide)?.into_iter().zip(to.chunks_exact_mut(item)) {
+            let index = u32::try_from(i).map_err(|_| outside(i))?;
+            match item {
+                2 => to.copy_from_slice(&u16::try_from(index).unwrap_or(u16::MAX).to_ne_bytes()),
+                _ => to.copy_from_slice(&index.to_ne_bytes()),
             }
         }
+        return Ok(decoded);
     }
-    Ok(())
+    let decoded = array.decode_parts(stored, &piece.parts, to)?;
+    // A sign bit in any of them: one test for all, which the compiler vectorises.
+    let negative = match kind {
+        Kind::Number(ValueType::I32) => {
+            let (words, _) = to.as_chunks::<4>();
+            let any = words.iter().fold(0, |a, w| a | i32::from_ne_bytes(*w)) < 0;
+            let mut words = words.iter().map(|w| i32::from_ne_bytes(*w));
+            any.then(|| words.find(|i| *i < 0).map_or(-1, i64::from))
+        }
+        Kind::Number(ValueType::I16) => {
+            let (words, _) = to.as_chunks::<2>();
+            words.iter().map(|w| i16::from_ne_bytes(*w)).find(|i| *i < 0).map(i64::from)
+        }
+        _ => None,
+    };
+    negative.map_or(Ok(decoded), |i| Err(outside(i)))
 }
 
 impl SparseMatrix {
-    /// What reading rows costs.
-    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
+    /// What reading rows costs: of decoded bytes at most so many, of stored ones about so many.
+    pub(crate) fn cost(&self, engine: &Engine, rows: &RowRanges) -> ReadCost {
         let ranges = self.offsets.element_ranges(rows);
         let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
-        let decoded = |array: &Array| {
+        let index = as_u64(index_size(self.indices.meta.kind));
+        let kept = nnz * (index + as_u64(self.value_type.size())) + (rows.n_rows() + 1) * 8;
+        let mut cost = ReadCost { bytes_held: kept, bytes_kept: kept, ..ReadCost::default() };
+        for array in [&self.indices, &self.data] {
             let n = as_u64(pieces(&ranges, as_u64(array.meta.chunk_len())).len());
-            n * as_u64(array.meta.chunk_bytes().unwrap_or(0))
-        };
-        let all = decoded(&self.indices) + decoded(&self.data);
-        let kept = nnz * (4 + as_u64(self.value_type.size())) + (rows.n_rows() + 1) * 8;
-        // Stored chunks are hardly ever larger than decoded ones.
-        ReadCost {
-            bytes_read: all,
-            bytes_decoded: all,
-            bytes_held: kept + all + all / 8,
-            bytes_kept: kept,
-            exact: false,
+            let chunk = as_u64(array.meta.chunk_bytes().unwrap_or(0));
+            cost.bytes_decoded += n * chunk;
+            cost.bytes_read += array.stored_estimate(n);
+            // Waves in flight, and what threads decode to before the wanted part is copied.
+            let wave = wave_bytes(engine).max(array.most_stored());
+            let waves = (n * array.most_stored()).min(wave * (as_u64(AHEAD) + 1));
+            cost.bytes_held += waves + chunk * n.min(as_u64(engine.threads()));
         }
+        cost
     }
 
     /// Reads rows as one segment.
@@ -151,13 +198,17 @@ impl SparseMatrix {
         }
         let ranges = self.offsets.element_ranges(rows);
         let (indices, data) = futures::try_join!(
-            read(context, &self.indices, &ranges, true),
-            read(context, &self.data, &ranges, false)
+            read(context, &self.indices, &ranges, As::Indices),
+            read(context, &self.data, &ranges, As::Values)
         )?;
         let indptr = self.offsets.relative(rows);
+        let narrow = index_size(self.indices.meta.kind) == 2;
         let (value_type, n_indices, rows) = (self.value_type, self.n_indices, rows.clone());
         let work = move || {
-            let indices = Indices::U32(typed::<u32>(indices)?);
+            let indices = match narrow {
+                true => Indices::U16(typed::<u16>(indices)?),
+                false => Indices::U32(typed::<u32>(indices)?),
+            };
             let values = Values::from_bytes(value_type, data)?;
             let indptr = ScalarBuffer::from(indptr);
             CsrSegment::try_new_sorting(indptr, &indices, &values, n_indices)

@@ -3,13 +3,20 @@
 //! The decoded size is known from the chunk's shape wherever elements have a size, and nothing is
 //! allocated by what a compressed header says without holding it against that.
 
+mod blosc;
+mod lz4;
+mod scratch;
+mod shuffle;
+
 use cellfeed_core::{Error, Result};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::io::Read;
+use std::ops::Range;
 use zarrs::array::codec::Crc32cCodec;
-use zarrs::array::codec::bytes_to_bytes::blosc::blosc_decompress_bytes;
 use zarrs::array::{BytesToBytesCodecTraits, CodecOptions};
+
+pub(crate) use scratch::{Decoders, Scratch, with_scratch};
 
 /// The most that text of unknown size may decode to.
 const TEXT_LIMIT: usize = 1 << 30;
@@ -88,7 +95,7 @@ pub(crate) fn decode<'a>(
 }
 
 fn one(codec: Codec, bytes: &[u8], size: Option<usize>) -> Result<Vec<u8>> {
-    let bad = |what: String| Error::corrupt(format!("{} data is damaged: {what}", codec.name()));
+    let bad = |what: String| damaged(codec, what);
     match codec {
         Codec::Crc32c => {
             let (payload, _) = bytes
@@ -98,7 +105,7 @@ fn one(codec: Codec, bytes: &[u8], size: Option<usize>) -> Result<Vec<u8>> {
             Ok(payload.to_vec())
         }
         Codec::Blosc => {
-            let length = blosc_length(bytes).map_err(bad)?;
+            let length = blosc::length(bytes).map_err(bad)?;
             match size {
                 Some(size) if size != length => {
                     return Err(bad(format!("it says {length} bytes, not {size}")));
@@ -106,10 +113,12 @@ fn one(codec: Codec, bytes: &[u8], size: Option<usize>) -> Result<Vec<u8>> {
                 None if length > TEXT_LIMIT => return Err(bad(format!("{length} bytes of text"))),
                 _ => {}
             }
-            if length == 0 {
-                return Ok(Vec::new());
-            }
-            blosc_decompress_bytes(bytes, length, 1).map_err(|e| bad(e.to_string()))
+            let mut out = vec![0; length];
+            with_scratch(|scratch| {
+                blosc::decode_parts(bytes, length, std::iter::once(0..length), &mut out, scratch)
+            })
+            .map_err(bad)?;
+            Ok(out)
         }
         Codec::Zstd => match size {
             Some(size) => zstd::bulk::decompress(bytes, size).map_err(|e| bad(e.to_string())),
@@ -163,19 +172,64 @@ fn one(codec: Codec, bytes: &[u8], size: Option<usize>) -> Result<Vec<u8>> {
     }
 }
 
-/// The decoded length that a blosc header says, once the header agrees with the bytes behind it.
-fn blosc_length(bytes: &[u8]) -> std::result::Result<usize, String> {
-    let word = |at: usize| {
-        let found = bytes.get(at..at + 4).and_then(|b| <[u8; 4]>::try_from(b).ok());
-        found.map(|b| usize::try_from(u32::from_le_bytes(b)).unwrap_or(usize::MAX))
-    };
-    let (Some(length), Some(stored)) = (word(4), word(12)) else {
-        return Err("it is shorter than its header".to_owned());
-    };
-    if stored != bytes.len() {
-        return Err(format!("it says {stored} bytes are stored, but there are {}", bytes.len()));
+/// Copies ranges of `from`, end to end, to `to`; both are as long as they must be.
+fn copy_parts(from: &[u8], parts: impl Iterator<Item = Range<usize>>, to: &mut [u8]) {
+    let mut rest = to;
+    for part in parts {
+        let (here, tail) = std::mem::take(&mut rest).split_at_mut(part.len());
+        here.copy_from_slice(&from[part]);
+        rest = tail;
     }
-    Ok(length)
+}
+
+/// Decodes just what is wanted of a chunk that decodes to `length` bytes: ascending byte ranges of it,
+/// end to end, to `to`, which has just their length. Answers how many bytes were decoded for it.
+pub(crate) fn decode_parts(
+    codecs: &[Codec],
+    bytes: &[u8],
+    length: usize,
+    parts: impl Iterator<Item = Range<usize>> + Clone,
+    to: &mut [u8],
+) -> Result<usize> {
+    with_scratch(|scratch| match codecs {
+        [Codec::Blosc] => blosc::decode_parts(bytes, length, parts, to, scratch)
+            .map_err(|what| damaged(Codec::Blosc, what)),
+        [] if bytes.len() == length => {
+            copy_parts(bytes, parts, to);
+            Ok(to.len())
+        }
+        [codec @ (Codec::Zstd | Codec::Gzip | Codec::Zlib)] => {
+            let Scratch { whole, decoders, .. } = scratch;
+            let mut into = |out: &mut [u8]| {
+                let done = match codec {
+                    Codec::Zstd => decoders.zstd(bytes, out),
+                    Codec::Gzip => decoders.gzip(bytes, out),
+                    _ => decoders.zlib(bytes, out),
+                };
+                match done {
+                    Ok(n) if n == length => Ok(length),
+                    Ok(n) => Err(format!("it decodes to {n} bytes, not {length}")),
+                    Err(e) => Err(e),
+                }
+                .map_err(|what| damaged(*codec, what))
+            };
+            if to.len() == length {
+                return into(to);
+            }
+            whole.resize(whole.len().max(length), 0);
+            into(&mut whole[..length])?;
+            copy_parts(&whole[..length], parts, to);
+            Ok(length)
+        }
+        _ => {
+            copy_parts(&decode(codecs, bytes, Some(length))?, parts, to);
+            Ok(length)
+        }
+    })
+}
+
+fn damaged(codec: Codec, what: impl std::fmt::Display) -> Error {
+    Error::corrupt(format!("{} data is damaged: {what}", codec.name()))
 }
 
 /// Holds bytes against the CRC-32C that follows them.

@@ -1,0 +1,476 @@
+//! From pages of a matrix's column to the numbers of the wanted rows, end to end.
+//!
+//! First every page that has wanted rows is decompressed and taken apart, which tells the rows'
+//! lengths; then the numbers are copied, or looked up in the dictionary, straight to their places in
+//! one buffer of the answer.
+
+use crate::convert::{Convert, copy_le};
+use crate::files::{Chunk, ChunkPlan, Files, Want};
+use crate::footer::{Leaf, Physical};
+use crate::hybrid::Hybrid;
+use crate::page::{Body, PageEncoding, contents, open};
+use crate::walk::{Page, pages};
+use bytemuck::Pod;
+use bytes::Bytes;
+use cellfeed_core::io::BufferPool;
+use cellfeed_core::{Error, Result};
+use std::ops::Range;
+
+/// How rows of numbers are stored.
+#[derive(Debug)]
+pub(crate) enum Form<'a, T> {
+    /// A row is a byte string of little-endian numbers.
+    Blob,
+    /// A row is a list.
+    List(Convert<'a, T>),
+    /// A row is a list whose first element is a marker, which is not one of the numbers.
+    Marked(Convert<'a, T>, fn(&T) -> bool),
+}
+
+/// A column of a matrix in one row group.
+#[derive(Debug)]
+pub(crate) struct Piece<'a> {
+    pub(crate) want: &'a Want,
+    pub(crate) plan: &'a ChunkPlan,
+    pub(crate) bytes: &'a [Bytes],
+}
+
+/// The numbers of rows, and how many each row has.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    pub(crate) lengths: Vec<u32>,
+    pub(crate) bytes: Bytes,
+}
+
+/// Numbers that lie together in a page; in blobs, bytes.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    page: usize,
+    start: usize,
+    len: usize,
+    /// Whether a marker comes first, which `start` and `len` count.
+    marked: bool,
+}
+
+/// A page that has been taken apart.
+#[derive(Debug)]
+struct Opened {
+    body: Body,
+    values: Range<usize>,
+    encoding: PageEncoding,
+    /// Which dictionary is its own.
+    dictionary: usize,
+}
+
+struct Decoder<'a, T> {
+    files: &'a Files,
+    leaf: &'a Leaf,
+    form: &'a Form<'a, T>,
+    scratch: &'a mut Vec<u8>,
+    opened: Vec<Opened>,
+    dictionaries: Vec<Vec<T>>,
+    spans: Vec<Span>,
+    lengths: Vec<u32>,
+}
+
+/// Decodes a column for rows of several groups.
+pub(crate) fn column<T: Pod>(
+    files: &Files,
+    leaf: usize,
+    form: &Form<'_, T>,
+    pieces: &[Piece<'_>],
+    scratch: &mut Vec<u8>,
+    pool: &BufferPool,
+) -> Result<Rows> {
+    scratch.clear();
+    let mut decoder = Decoder {
+        files,
+        leaf: &files.leaves[leaf],
+        form,
+        scratch,
+        opened: Vec::new(),
+        dictionaries: Vec::new(),
+        spans: Vec::new(),
+        lengths: Vec::new(),
+    };
+    for piece in pieces {
+        let group = piece.want.group;
+        let chunk = files.chunk(group, leaf);
+        decoder.add(chunk, piece).map_err(|e| files.blame(e, group))?;
+    }
+    decoder.finish(pool)
+}
+
+fn at(n: u32) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+impl<T: Pod> Decoder<'_, T> {
+    fn add(&mut self, chunk: &Chunk, piece: &Piece<'_>) -> Result<()> {
+        let n_rows = self.files.groups[piece.want.group].n_rows;
+        let (dictionary, pages) = pages(chunk, piece.plan, piece.bytes)?;
+        if let Some(page) = dictionary {
+            self.dictionary(chunk, &page)?;
+        }
+        let done = self.lengths.len();
+        let mut rows = RowCursor { wanted: &piece.want.rows, next: 0 };
+        for page in &pages {
+            if !self.page(chunk, page, &mut rows, n_rows, piece.want)? {
+                break;
+            }
+        }
+        let n: usize = piece.want.rows.iter().map(|r| at(r.end - r.start)).sum();
+        if self.lengths.len() - done != n {
+            return Err(Error::corrupt(format!(
+                "the pages of the column {:?} have {} of the {n} rows that were wanted",
+                self.leaf.name,
+                self.lengths.len() - done
+            )));
+        }
+        Ok(())
+    }
+
+    fn dictionary(&mut self, chunk: &Chunk, page: &Page) -> Result<()> {
+        let convert = match self.form {
+            Form::List(convert) | Form::Marked(convert, _) => convert,
+            Form::Blob => return Ok(()),
+        };
+        if page.header.encoding == PageEncoding::Other(-1) {
+            return Err(Error::corrupt("a dictionary without an encoding"));
+        }
+        let body = open(&page.header, &page.bytes, chunk.codec, self.scratch)?;
+        let bytes = body.bytes(self.scratch);
+        let n = page.header.n_values;
+        let wanted = n.checked_mul(convert.width).and_then(|len| bytes.get(..len));
+        let stored = wanted.ok_or_else(|| {
+            Error::corrupt(format!("a dictionary of {n} values in {} bytes", bytes.len()))
+        })?;
+        let mut table = vec![T::zeroed(); n];
+        convert.run(stored, &mut table)?;
+        self.dictionaries.push(table);
+        Ok(())
+    }
+
+    /// Takes a page apart; answers whether later ones may have wanted rows too.
+    fn page(
+        &mut self,
+        chunk: &Chunk,
+        page: &Page,
+        rows: &mut RowCursor<'_>,
+        n_rows: u32,
+        want: &Want,
+    ) -> Result<bool> {
+        let base = page.rows.as_ref().map_or(rows.next, |r| r.start);
+        let body = open(&page.header, &page.bytes, chunk.codec, self.scratch)?;
+        let whole = body.bytes(self.scratch);
+        let left = n_rows.saturating_sub(base);
+        let contents = contents(&page.header, whole, self.leaf, at(left))?;
+        let start = whole.len() - contents.values.len();
+        let number = self.opened.len();
+        let dictionary = self.dictionaries.len().wrapping_sub(1);
+        let encoding = page.header.encoding;
+        let values = start..whole.len();
+        let first_row = self.files.groups[want.group].first_row;
+        let name = |row: u32, e: Error| e.with("row", first_row + u64::from(row));
+        let last = want.rows.last().map_or(0, |r| r.end);
+        let spans = &mut self.spans;
+        let lengths = &mut self.lengths;
+        let more = match (&contents.starts, self.form) {
+            (None, Form::Blob) => {
+                let n = small(page.header.n_values);
+                check_rows(page, n, left)?;
+                if let Some((row, _)) = contents.gaps.first() {
+                    return Err(name(base + row, null()));
+                }
+                if encoding != PageEncoding::Plain {
+                    return Err(other_encoding(encoding));
+                }
+                blobs(
+                    contents.values,
+                    n,
+                    |row| rows.wants(base + row),
+                    |row, start, len| {
+                        let bad = || Error::corrupt("a row's bytes are no whole number of values");
+                        if len % size_of::<T>() != 0 {
+                            return Err(name(base + row, bad()));
+                        }
+                        spans.push(Span { page: number, start, len, marked: false });
+                        lengths.push(small(len / size_of::<T>()));
+                        Ok(())
+                    },
+                )?;
+                rows.next = base + n;
+                rows.next < last
+            }
+            (Some(starts), Form::List(_) | Form::Marked(..)) => {
+                let marked = matches!(self.form, Form::Marked(..));
+                let list =
+                    List { gaps: &contents.gaps, n: small(page.header.n_values), leaf: self.leaf };
+                check_rows(page, small(starts.len()), left)?;
+                // What comes before the first row belongs to the last of the page before.
+                let head = starts.first().copied().unwrap_or(list.n);
+                if head > 0 {
+                    let Some(row) = base.checked_sub(1).filter(|_| page.rows.is_none()) else {
+                        return Err(Error::corrupt("a page begins within a row that has no start"));
+                    };
+                    if rows.wants(row) {
+                        let (start, len) = list.values(0..head).map_err(|e| name(row, e))?;
+                        spans.push(Span { page: number, start, len, marked: false });
+                        if let Some(length) = lengths.last_mut() {
+                            *length = length.saturating_add(small(len));
+                        }
+                    }
+                }
+                let n = small(starts.len());
+                rows.each(base..base + n, |row| {
+                    let i = at(row - base);
+                    let end = starts.get(i + 1).copied().unwrap_or(list.n);
+                    let (start, len) = list.values(starts[i]..end).map_err(|e| name(row, e))?;
+                    if marked && len == 0 {
+                        return Err(name(row, unmarked()));
+                    }
+                    lengths.push(small(len) - u32::from(marked));
+                    match spans.last_mut() {
+                        Some(span)
+                            if !marked && span.page == number && span.start + span.len == start =>
+                        {
+                            span.len += len;
+                        }
+                        _ => spans.push(Span { page: number, start, len, marked }),
+                    }
+                    Ok(())
+                })?;
+                rows.next = base + n;
+                // A row may go on in the next page, as long as that is not known to be otherwise.
+                if page.rows.is_some() { rows.next < last } else { base < last || n == 0 }
+            }
+            _ => return Err(Error::corrupt("the column is not what its schema says")),
+        };
+        self.opened.push(Opened { body, values, encoding, dictionary });
+        Ok(more)
+    }
+
+    fn finish(self, pool: &BufferPool) -> Result<Rows> {
+        let Self { files: _, leaf: _, form, scratch, opened, dictionaries, spans, lengths } = self;
+        let n: usize = lengths.iter().map(|&n| at(n)).sum();
+        let size = size_of::<T>();
+        let mut buffer = pool.take(n.saturating_mul(size));
+        let mut out = bytemuck::cast_slice_mut::<u8, T>(buffer.as_mut_slice());
+        let mut reading: Option<(usize, Values<'_, T>)> = None;
+        for span in &spans {
+            let page = &opened[span.page];
+            let bytes = page.body.bytes(scratch).get(page.values.clone()).unwrap_or_default();
+            let n = match form {
+                Form::Blob => span.len / size,
+                _ => span.len - usize::from(span.marked),
+            };
+            let (head, tail) = out.split_at_mut(n);
+            out = tail;
+            let (convert, is_marker) = match form {
+                Form::Blob => {
+                    copy_le(&bytes[span.start..span.start + span.len], head);
+                    continue;
+                }
+                Form::List(convert) => (convert, None),
+                Form::Marked(convert, is_marker) => (convert, Some(is_marker)),
+            };
+            let values = match &mut reading {
+                Some((number, values)) if *number == span.page => values,
+                slot => {
+                    let table = dictionaries.get(page.dictionary).map(Vec::as_slice);
+                    let values = Values::new(page.encoding, bytes, convert, table)?;
+                    &mut slot.insert((span.page, values)).1
+                }
+            };
+            values.go_to(span.start)?;
+            if let Some(is_marker) = is_marker.filter(|_| span.marked) {
+                let mut first = [T::zeroed()];
+                values.read(&mut first)?;
+                if !is_marker(&first[0]) {
+                    return Err(unmarked());
+                }
+            }
+            values.read(head)?;
+        }
+        Ok(Rows { lengths, bytes: buffer.freeze() })
+    }
+}
+
+fn null() -> Error {
+    Error::corrupt("a missing value (null) where a row's values should be")
+}
+
+fn unmarked() -> Error {
+    Error::corrupt("a cell does not begin with the marker, gene 1 with the value -2")
+}
+
+fn other_encoding(encoding: PageEncoding) -> Error {
+    Error::unsupported(format!(
+        "a page is encoded as {encoding:?}; plain pages are read, and lists by a dictionary: write \
+         the column again in one of these"
+    ))
+}
+
+/// Holds a page's rows against the index and the group.
+fn check_rows(page: &Page, n: u32, left: u32) -> Result<()> {
+    let says = page.rows.as_ref().map(|r| r.end - r.start);
+    let says = says.or(page.header.n_rows.map(small));
+    match says {
+        Some(says) if says != n => {
+            Err(Error::corrupt(format!("a page has {n} rows instead of {says}")))
+        }
+        _ if n > left => Err(Error::corrupt("the pages have more rows than the row group")),
+        _ => Ok(()),
+    }
+}
+
+/// Where a page is among the wanted rows of its group.
+struct RowCursor<'a> {
+    /// What is not passed yet.
+    wanted: &'a [Range<u32>],
+    /// The row that the next page begins with.
+    next: u32,
+}
+
+impl RowCursor<'_> {
+    /// Whether a row is wanted; asked for in ascending order.
+    fn wants(&mut self, row: u32) -> bool {
+        while let Some((first, rest)) = self.wanted.split_first() {
+            if row < first.end {
+                return row >= first.start;
+            }
+            self.wanted = rest;
+        }
+        false
+    }
+
+    /// The wanted ones of a range of rows.
+    fn each(&self, rows: Range<u32>, mut row: impl FnMut(u32) -> Result<()>) -> Result<()> {
+        let passed = self.wanted.partition_point(|w| w.end <= rows.start);
+        for wanted in &self.wanted[passed..] {
+            if wanted.start >= rows.end {
+                break;
+            }
+            (wanted.start.max(rows.start)..wanted.end.min(rows.end)).try_for_each(&mut row)?;
+        }
+        Ok(())
+    }
+}
+
+/// The levels of a page of lists.
+struct List<'a> {
+    gaps: &'a [(u32, u8)],
+    n: u32,
+    leaf: &'a Leaf,
+}
+
+impl List<'_> {
+    /// Where the values of a row's slots are among the page's values.
+    fn values(&self, slots: Range<u32>) -> Result<(usize, usize)> {
+        let before = self.gaps.partition_point(|(slot, _)| *slot < slots.start);
+        let start = at(slots.start) - before;
+        match self.gaps.get(before) {
+            Some(&(slot, level)) if slot < slots.end => {
+                // A list without elements has one slot and the level just below an element's.
+                let empty = slots.end - slots.start == 1 && level + 1 == self.leaf.list_def;
+                if empty { Ok((start, 0)) } else { Err(null()) }
+            }
+            _ => Ok((start, at(slots.end - slots.start))),
+        }
+    }
+}
+
+/// Walks byte strings of a plain page and hands the wanted ones on.
+fn blobs(
+    bytes: &[u8],
+    n: u32,
+    mut wants: impl FnMut(u32) -> bool,
+    mut each: impl FnMut(u32, usize, usize) -> Result<()>,
+) -> Result<()> {
+    let short = || Error::corrupt("a page ends within a row's bytes");
+    let mut at = 0usize;
+    for row in 0..n {
+        let head = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or_else(short)?;
+        let len = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
+        let start = at + 4;
+        at = start.checked_add(len).filter(|&end| end <= bytes.len()).ok_or_else(short)?;
+        if wants(row) {
+            each(row, start, len)?;
+        }
+    }
+    Ok(())
+}
+
+/// Values of a page of lists, read forwards.
+enum Values<'a, T> {
+    Plain { bytes: &'a [u8], at: usize, convert: &'a Convert<'a, T> },
+    Codes { codes: Hybrid<'a>, at: usize, table: &'a [T] },
+}
+
+impl<'a, T: Pod> Values<'a, T> {
+    fn new(
+        encoding: PageEncoding,
+        bytes: &'a [u8],
+        convert: &'a Convert<'a, T>,
+        table: Option<&'a [T]>,
+    ) -> Result<Self> {
+        match encoding {
+            PageEncoding::Plain => Ok(Self::Plain { bytes, at: 0, convert }),
+            PageEncoding::Dictionary => {
+                let table = table.ok_or_else(|| {
+                    Error::corrupt("a page of codes in a column chunk without a dictionary")
+                })?;
+                let (codes, at) = match bytes.split_first() {
+                    Some((&width, codes)) => (Hybrid::new(codes, width.into())?, 0),
+                    // No values at all.
+                    None => (Hybrid::new(&[], 0)?, 0),
+                };
+                Ok(Self::Codes { codes, at, table })
+            }
+            other => Err(other_encoding(other)),
+        }
+    }
+
+    fn go_to(&mut self, place: usize) -> Result<()> {
+        match self {
+            Self::Plain { at, .. } => *at = place,
+            Self::Codes { codes, at, .. } => {
+                let back = || Error::internal("values are read forwards");
+                codes.skip(place.checked_sub(*at).ok_or_else(back)?)?;
+                *at = place;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, out: &mut [T]) -> Result<()> {
+        match self {
+            Self::Plain { bytes, at, convert } => {
+                let start = at.checked_mul(convert.width);
+                let len = out.len().checked_mul(convert.width);
+                let stored = start.zip(len).and_then(|(s, n)| bytes.get(s..s.checked_add(n)?));
+                *at += out.len();
+                let short = || Error::corrupt("a page has fewer values than its header says");
+                convert.run(stored.ok_or_else(short)?, out)
+            }
+            Self::Codes { codes, at, table } => {
+                *at += out.len();
+                codes.look_up(table, out)
+            }
+        }
+    }
+}
+
+/// Whether a leaf can hold rows of a matrix, and if so whether as byte strings.
+pub(crate) fn is_blob(leaf: &Leaf) -> Option<bool> {
+    match (leaf.physical, leaf.max_rep) {
+        (Physical::Bytes, 0) => Some(true),
+        (Physical::Bytes, _) => None,
+        (_, 1) => leaf.value_type().map(|_| false),
+        _ => None,
+    }
+}

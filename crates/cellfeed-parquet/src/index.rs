@@ -1,0 +1,123 @@
+//! The page index of a column chunk: where its pages are and which rows they hold, in four to eight
+//! bytes a page.
+
+use crate::thrift::Reader;
+use cellfeed_core::{Error, Result};
+use std::ops::Range;
+
+/// Pages of a chunk.
+#[derive(Debug, Clone)]
+pub(crate) struct PageTable {
+    /// Where the chunk's first data page is.
+    start: u64,
+    /// Where pages begin, from `start` on, and where the last ends.
+    offsets: Vec<u32>,
+    rows: Rows,
+    n_rows: u32,
+}
+
+#[derive(Debug, Clone)]
+enum Rows {
+    /// Every page but the last has so many.
+    Every(u32),
+    /// The first row of each.
+    First(Vec<u32>),
+}
+
+impl PageTable {
+    /// Parses an offset index. `chunk` are the chunk's bytes in the file.
+    pub(crate) fn parse(bytes: &[u8], chunk: &Range<u64>, n_rows: u32) -> Result<Self> {
+        let (mut offsets, mut first_rows) = (Vec::new(), Vec::new());
+        let (mut start, mut end) = (0, 0);
+        Reader::new(bytes).fields(|r, id, kind| {
+            if id != 1 {
+                return Ok(false);
+            }
+            r.structs(kind, |r| {
+                let (mut at, mut len, mut row) = (0, 0, None);
+                r.fields(|r, id, kind| {
+                    match id {
+                        1 => at = r.unsigned(kind)?,
+                        2 => len = r.unsigned(kind)?,
+                        3 => row = Some(r.unsigned(kind)?),
+                        _ => return Ok(false),
+                    }
+                    Ok(true)
+                })?;
+                if offsets.is_empty() {
+                    (start, end) = (at, at);
+                }
+                let row = row.and_then(|row| u32::try_from(row).ok()).filter(|&r| r < n_rows);
+                let follows = row.is_some_and(|row| match first_rows.last() {
+                    None => row == 0,
+                    Some(&last) => row > last,
+                });
+                let page_end = at.saturating_add(len);
+                let offset = u32::try_from(at.wrapping_sub(start));
+                match (row, offset) {
+                    (Some(row), Ok(offset))
+                        if follows && at >= end && at >= chunk.start && page_end <= chunk.end =>
+                    {
+                        offsets.push(offset);
+                        first_rows.push(row);
+                        end = page_end;
+                        Ok(())
+                    }
+                    _ => Err(Error::corrupt(format!(
+                        "the page index has a page of {len} bytes at {at} where none can be"
+                    ))),
+                }
+            })?;
+            Ok(true)
+        })?;
+        if offsets.is_empty() != (n_rows == 0) {
+            return Err(Error::corrupt(format!("a page index without pages for {n_rows} rows")));
+        }
+        let total = u32::try_from(end - start);
+        offsets.push(total.map_err(|_| Error::unsupported("a column chunk of 4 GiB and more"))?);
+        offsets.shrink_to_fit();
+        let step = first_rows.get(1).copied().unwrap_or(n_rows).max(1);
+        let even = (0..).zip(&first_rows).all(|(i, &row)| Some(row) == step.checked_mul(i))
+            && first_rows.last().is_none_or(|&last| n_rows - last <= step);
+        let rows = if even { Rows::Every(step) } else { Rows::First(first_rows) };
+        Ok(Self { start, offsets, rows, n_rows })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Bytes before the first data page, where a dictionary may be.
+    pub(crate) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// The page that holds a row.
+    pub(crate) fn page_of(&self, row: u32) -> usize {
+        let at = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
+        match &self.rows {
+            Rows::Every(step) => at(row / step),
+            Rows::First(first) => first.partition_point(|&f| f <= row).saturating_sub(1),
+        }
+    }
+
+    /// The rows of a page.
+    pub(crate) fn rows(&self, page: usize) -> Range<u32> {
+        let first = |page: usize| {
+            if page >= self.len() {
+                return self.n_rows;
+            }
+            match &self.rows {
+                Rows::Every(step) => u32::try_from(page).unwrap_or(u32::MAX).saturating_mul(*step),
+                Rows::First(first) => first[page],
+            }
+        };
+        first(page)..first(page + 1)
+    }
+
+    /// The bytes of pages in the file.
+    pub(crate) fn bytes(&self, pages: &Range<usize>) -> Range<u64> {
+        self.start + u64::from(self.offsets[pages.start])
+            ..self.start + u64::from(self.offsets[pages.end])
+    }
+}

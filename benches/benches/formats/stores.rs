@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The formats that are compared: a name, the store's file name, and how it is written.
-const FORMATS: [(&str, &str, &[&str]); 6] = [
+const FORMATS: [(&str, &str, &[&str]); 8] = [
     ("h5ad", "none.h5ad", &["--codec", "none"]),
     ("h5ad-gzip", "gzip.h5ad", &["--codec", "gzip"]),
     ("zarr-lz4", "lz4.zarr", &["--codec", "blosc-lz4"]),
     ("zarr-zstd", "zstd.zarr", &["--codec", "zstd"]),
+    ("parquet", "blob.parquet", &["--codec", "blob-lz4"]),
+    ("parquet-list", "list.parquet", &["--codec", "list-lz4"]),
     ("csr", "plain.csr", &["--codec", "plain"]),
     ("csr-packed", "packed.csr", &["--codec", "packed"]),
 ];

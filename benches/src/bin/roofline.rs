@@ -10,6 +10,7 @@
 use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
 use cellfeed::io::{Engine, EngineOptions, Roofline};
+use cellfeed::parquet::{ParquetBackend, ParquetOptions};
 use cellfeed::{
     Backend, CsrRows, FetchPlan, Indices, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy,
 };
@@ -25,7 +26,7 @@ use std::time::Instant;
 /// The bare limits of this machine for one epoch of block shuffling from a store.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A .h5ad or 10x .h5 file whose matrix is CSR, a .csr store, or a BioNeMo SCDL folder.
+    /// A .h5ad or 10x .h5 file whose matrix is CSR, a .csr store, Parquet, or a BioNeMo SCDL folder.
     store: PathBuf,
     /// Cells in a minibatch.
     #[arg(long, default_value_t = 64)]
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
 enum Store {
     Hdf5(Box<Hdf5Backend>),
     Csr(CsrBackend),
+    Parquet(Box<ParquetBackend>),
 }
 
 impl Store {
@@ -80,6 +82,7 @@ impl Store {
         match self {
             Self::Hdf5(backend) => &**backend,
             Self::Csr(backend) => backend,
+            Self::Parquet(backend) => &**backend,
         }
     }
 
@@ -93,6 +96,7 @@ impl Store {
         match self {
             Self::Hdf5(backend) => backend.roofline(key, fetches, threads, cold),
             Self::Csr(backend) => backend.roofline(key, fetches, threads, cold),
+            Self::Parquet(backend) => backend.roofline(key, fetches, threads, cold),
         }
     }
 }
@@ -175,8 +179,12 @@ fn run(args: &Args) -> Result<()> {
     let engine = Arc::new(Engine::new(EngineOptions::default().with_threads(threads)));
     let hdf5 = || Hdf5Backend::open(&args.store, Arc::clone(&engine), &Hdf5Options::default());
     let csr = || CsrBackend::open(&args.store, Arc::clone(&engine), &CsrOptions::default());
+    let parquet =
+        || ParquetBackend::open(&args.store, Arc::clone(&engine), &ParquetOptions::default());
     let store = if cellfeed::csr::looks_like(&args.store) {
         Store::Csr(csr()?)
+    } else if cellfeed::parquet::is_parquet(&args.store) {
+        Store::Parquet(Box::new(parquet()?))
     } else {
         Store::Hdf5(Box::new(hdf5()?))
     };

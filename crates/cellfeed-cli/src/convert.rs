@@ -25,16 +25,17 @@ use std::time::Instant;
     cellfeed convert atlas.h5ad mixed.csr --shuffle        all cells in random order\n  \
     cellfeed convert a.h5ad b.h5ad both.csr --join outer   several stores into one\n\n\
     Codecs: .h5ad none, gzip[:LEVEL], gzip-shuffle[:LEVEL], lzf; .csr plain, packed; .zarr\n\
-    blosc-lz4, blosc-zstd, zstd, gzip, each also with a level as in zstd:5, and none.")]
+    blosc-lz4, blosc-zstd, zstd, gzip, each also with a level as in zstd:5, and none; .parquet\n\
+    blob-lz4, blob-zstd[:LEVEL], blob-none, and the same with list- for other tools.")]
 pub(crate) struct ConvertArgs {
     /// The store to read, or several that become one, and last the store to write: NAME.h5ad,
-    /// NAME.zarr or NAME.csr.
+    /// NAME.zarr, NAME.parquet or NAME.csr.
     #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "DESTINATION"])]
     paths: Vec<String>,
     /// Genes of several sources: those that all have (inner), or any (outer).
     #[arg(long, value_enum, default_value = "inner")]
     join: JoinName,
-    /// The format to write, whatever the ending: h5ad, zarr, csr.
+    /// The format to write, whatever the ending: h5ad, zarr, parquet, csr.
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// How values are compressed, in the format's own words.

@@ -39,13 +39,15 @@ impl Place {
 }
 
 /// What can be written and read: an ending and a codec.
-const FORMATS: [(&str, &str); 6] = [
+const FORMATS: [(&str, &str); 8] = [
     ("h5ad", "none"),
     ("zarr", "blosc-lz4"),
     ("csr", "plain"),
     ("zarr", "zstd"),
     ("h5ad", "gzip"),
+    ("parquet", "blob-lz4"),
     ("csr", "packed"),
+    ("parquet", "list-zstd"),
 ];
 
 #[test]
@@ -99,7 +101,7 @@ fn stores_of_anndata_convert_whole() {
         let place = Place::new();
         let source = testdata(&format!("{name}.h5ad"));
         let source = source.to_str().unwrap();
-        for to in ["a.csr", "b.h5ad", "c.zarr"] {
+        for to in ["a.csr", "b.h5ad", "c.zarr", "d.parquet"] {
             let to = place.at(to);
             out(&["convert", source, &to]);
             let found = json(&["verify", source, &to, "--json", "--common"]);

@@ -15,11 +15,13 @@ pub enum Format {
     Zarr,
     /// Raw CSR, `.csr`.
     Csr,
+    /// Parquet with a row a cell, `.parquet`.
+    Parquet,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 3] = [Self::H5ad, Self::Zarr, Self::Csr];
+    pub const ALL: [Self; 4] = [Self::H5ad, Self::Zarr, Self::Csr, Self::Parquet];
 
     /// Its name, which is the ending of its stores too.
     #[must_use]
@@ -28,6 +30,7 @@ impl Format {
             Self::H5ad => "h5ad",
             Self::Zarr => "zarr",
             Self::Csr => "csr",
+            Self::Parquet => "parquet",
         }
     }
 
@@ -82,6 +85,8 @@ pub fn create(
         Format::Zarr => cellfeed_zarr::create(path, new, options),
         #[cfg(feature = "csr")]
         Format::Csr => cellfeed_csr::create(path, new, options),
+        #[cfg(feature = "parquet")]
+        Format::Parquet => cellfeed_parquet::create(path, new, options),
         #[allow(unreachable_patterns)]
         other => {
             let _ = (new, options);
@@ -104,7 +109,9 @@ mod tests {
             let path = format!("a.b/c.{format}");
             assert_eq!(Format::from_path(Path::new(&path)).unwrap(), format);
         }
-        assert!("loom".parse::<Format>().unwrap_err().to_string().contains("h5ad, zarr, csr"));
+        assert!(
+            "loom".parse::<Format>().unwrap_err().to_string().contains("h5ad, zarr, csr, parquet")
+        );
         assert!(Format::from_path(Path::new("atlas")).is_err());
     }
 }

@@ -30,6 +30,8 @@ pub use cellfeed_core::*;
 pub use cellfeed_csr as csr;
 #[cfg(feature = "hdf5")]
 pub use cellfeed_hdf5 as hdf5;
+#[cfg(feature = "parquet")]
+pub use cellfeed_parquet as parquet;
 #[cfg(feature = "zarr")]
 pub use cellfeed_zarr as zarr;
 pub use convert::{ConvertOptions, Converted, Progress, Stage, convert};

@@ -19,6 +19,8 @@ pub struct OpenOptions {
     csr: cellfeed_csr::CsrOptions,
     #[cfg(feature = "hdf5")]
     hdf5: cellfeed_hdf5::Hdf5Options,
+    #[cfg(feature = "parquet")]
+    parquet: cellfeed_parquet::ParquetOptions,
     #[cfg(feature = "zarr")]
     zarr: cellfeed_zarr::ZarrOptions,
 }
@@ -50,6 +52,14 @@ impl OpenOptions {
     #[must_use]
     pub fn with_csr(mut self, options: cellfeed_csr::CsrOptions) -> Self {
         self.csr = options;
+        self
+    }
+
+    /// Options of Parquet stores.
+    #[cfg(feature = "parquet")]
+    #[must_use]
+    pub fn with_parquet(mut self, options: cellfeed_parquet::ParquetOptions) -> Self {
+        self.parquet = options;
         self
     }
 
@@ -163,9 +173,11 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
         Format::Hdf5 => open_hdf5(path, root, options),
         Format::Csr => open_csr(path, options),
         Format::Zarr => open_zarr(path, options),
+        Format::Parquet => open_parquet(path, options),
         Format::Other(what) => Err(Error::unsupported(format!(
             "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME), 10x \
-             Genomics .h5 files, AnnData in Zarr (.zarr), raw CSR stores (.csr) and BioNeMo SCDL folders"
+             Genomics .h5 files, AnnData in Zarr (.zarr), Parquet as Cellfeed writes it or as \
+             Tahoe-100M is published, raw CSR stores (.csr) and BioNeMo SCDL folders"
         ))
         .with("file", path.display())),
     }
@@ -197,6 +209,7 @@ pub fn open_many(
 enum Format {
     Csr,
     Hdf5,
+    Parquet,
     Zarr,
     Other(&'static str),
 }
@@ -213,13 +226,16 @@ fn sniff(path: &Path) -> Result<Format> {
         if has("zarr.json") || has(".zgroup") || has(".zmetadata") {
             return Ok(Format::Zarr);
         }
+        if has_shards(path) {
+            return Ok(Format::Parquet);
+        }
         return Ok(Format::Other("this is a folder of no known format"));
     }
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(8).read_to_end(&mut head)).map_err(io)?;
     Ok(match head.as_slice() {
         [] => Format::Other("the file is empty"),
-        [b'P', b'A', b'R', b'1', ..] => Format::Other("this is Parquet, a format not read yet"),
+        [b'P', b'A', b'R', b'1', ..] => Format::Parquet,
         [b'P', b'K', 3, 4, ..] => Format::Other("this is a zip archive; unpack it first"),
         [0x1f, 0x8b, ..] => Format::Other("this is a gzip'd file; unpack it first, with gunzip"),
         // The signature may come behind a user block: the backend looks for it.
@@ -235,6 +251,23 @@ fn open_hdf5(path: &Path, root: &str, options: &OpenOptions) -> Result<Store> {
         root => options.hdf5.clone().with_root(root),
     };
     let backend = cellfeed_hdf5::Hdf5Backend::open(path, Arc::clone(&engine), &hdf5)?;
+    Ok(Store::new(Arc::new(backend), engine))
+}
+
+/// Whether a folder has Parquet files in it, or in a folder `data` of it.
+fn has_shards(path: &Path) -> bool {
+    [path.to_path_buf(), path.join("data")].iter().any(|folder| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+        let mut names = entries.map(|e| e.path());
+        names.any(|p| p.extension().is_some_and(|e| e == "parquet"))
+    })
+}
+
+#[cfg(feature = "parquet")]
+fn open_parquet(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let engine = options.engine();
+    let parquet = &options.parquet;
+    let backend = cellfeed_parquet::ParquetBackend::open(path, Arc::clone(&engine), parquet)?;
     Ok(Store::new(Arc::new(backend), engine))
 }
 
@@ -256,6 +289,13 @@ fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
 fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
     let _ = options.engine();
     Err(Error::unsupported("this build does not read Zarr: build it with the feature zarr")
+        .with("file", path.display()))
+}
+
+#[cfg(not(feature = "parquet"))]
+fn open_parquet(path: &Path, options: &OpenOptions) -> Result<Store> {
+    let _ = options.engine();
+    Err(Error::unsupported("this build does not read Parquet: build it with the feature parquet")
         .with("file", path.display()))
 }
 

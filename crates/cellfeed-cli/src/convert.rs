@@ -18,6 +18,7 @@ use std::time::Instant;
 /// behind is said. The destination appears when it is complete: what is interrupted, or runs out of
 /// disk, leaves nothing. Matrices stored by columns (CSC) are turned into rows.
 #[derive(Debug, Clone, clap::Args)]
+#[command(override_usage = "cellfeed convert [OPTIONS] SOURCE... DESTINATION")]
 #[command(after_help = "Examples:\n  \
     cellfeed convert atlas.h5ad atlas.csr                  fastest to read from memory\n  \
     cellfeed convert atlas.h5ad atlas.csr --codec packed   a seventh of the size, fast from disk\n  \

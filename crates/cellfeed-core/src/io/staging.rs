@@ -1,6 +1,6 @@
 //! Files and folders under construction: a temporary name until they are complete, then the real one.
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -56,6 +56,11 @@ impl Staging {
         let name = path.file_name().ok_or_else(|| {
             Error::invalid_input("the path names no file").with("file", path.display())
         })?;
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|p| !p.is_dir()) {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such folder; make it first")
+                .with("file", folder.display()));
+        }
         remove_leftovers(path, name);
         for attempt in 0u32.. {
             let mut hidden = prefix(name);

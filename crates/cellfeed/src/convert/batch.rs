@@ -154,11 +154,11 @@ pub(super) fn fit(
             return Err(Error::new(
                 ErrorKind::OverBudget,
                 format!(
-                    "one cell takes {} MiB, more than a quarter of the memory of {} MiB; raise the \
-                     memory to {} MiB",
-                    bytes >> 20,
-                    memory >> 18,
-                    (bytes >> 18) + 4
+                    "one cell takes {} KiB, more than a quarter of the memory of {} KiB; raise the \
+                     memory to {} KiB",
+                    bytes.div_ceil(1 << 10),
+                    memory >> 8,
+                    bytes.div_ceil(1 << 8)
                 ),
             ));
         }

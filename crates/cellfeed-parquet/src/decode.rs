@@ -50,6 +50,8 @@ struct Span {
     len: usize,
     /// Whether a marker comes first, which `start` and `len` count.
     marked: bool,
+    /// The first row that it belongs to, of the store.
+    row: u64,
 }
 
 /// A page that has been taken apart.
@@ -175,7 +177,8 @@ impl<T: Pod> Decoder<'_, T> {
         let encoding = page.header.encoding;
         let values = start..whole.len();
         let first_row = self.files.groups[want.group].first_row;
-        let name = |row: u32, e: Error| e.with("row", first_row + u64::from(row));
+        let global = |row: u32| first_row + u64::from(row);
+        let name = |row: u32, e: Error| e.with("row", global(row));
         let last = want.rows.last().map_or(0, |r| r.end);
         let spans = &mut self.spans;
         let lengths = &mut self.lengths;
@@ -198,7 +201,8 @@ impl<T: Pod> Decoder<'_, T> {
                         if len % size_of::<T>() != 0 {
                             return Err(name(base + row, bad()));
                         }
-                        spans.push(Span { page: number, start, len, marked: false });
+                        let row = global(row);
+                        spans.push(Span { page: number, start, len, marked: false, row });
                         lengths.push(small(len / size_of::<T>()));
                         Ok(())
                     },
@@ -219,7 +223,8 @@ impl<T: Pod> Decoder<'_, T> {
                     };
                     if rows.wants(row) {
                         let (start, len) = list.values(0..head).map_err(|e| name(row, e))?;
-                        spans.push(Span { page: number, start, len, marked: false });
+                        let row = global(row);
+                        spans.push(Span { page: number, start, len, marked: false, row });
                         if let Some(length) = lengths.last_mut() {
                             *length = length.saturating_add(small(len));
                         }
@@ -240,7 +245,9 @@ impl<T: Pod> Decoder<'_, T> {
                         {
                             span.len += len;
                         }
-                        _ => spans.push(Span { page: number, start, len, marked }),
+                        _ => {
+                            spans.push(Span { page: number, start, len, marked, row: global(row) });
+                        }
                     }
                     Ok(())
                 })?;
@@ -255,7 +262,7 @@ impl<T: Pod> Decoder<'_, T> {
     }
 
     fn finish(self, pool: &BufferPool) -> Result<Rows> {
-        let Self { files: _, leaf: _, form, scratch, opened, dictionaries, spans, lengths } = self;
+        let Self { files, leaf: _, form, scratch, opened, dictionaries, spans, lengths } = self;
         let n: usize = lengths.iter().map(|&n| at(n)).sum();
         let size = size_of::<T>();
         let mut buffer = pool.take(n.saturating_mul(size));
@@ -278,26 +285,39 @@ impl<T: Pod> Decoder<'_, T> {
                 Form::List(convert) => (convert, None),
                 Form::Marked(convert, is_marker) => (convert, Some(is_marker)),
             };
-            let values = match &mut reading {
-                Some((number, values)) if *number == span.page => values,
-                slot => {
-                    let table = dictionaries.get(page.dictionary).map(Vec::as_slice);
-                    let values = Values::new(page.encoding, bytes, convert, table)?;
-                    &mut slot.insert((span.page, values)).1
-                }
-            };
-            values.go_to(span.start)?;
-            if let Some(is_marker) = is_marker.filter(|_| span.marked) {
-                let mut first = [T::zeroed()];
-                values.read(&mut first)?;
-                if !is_marker(&first[0]) {
-                    return Err(unmarked());
-                }
-            }
-            values.read(head)?;
+            let table = dictionaries.get(page.dictionary).map(Vec::as_slice);
+            let open = || Values::new(page.encoding, bytes, convert, table);
+            let is_marker = is_marker.filter(|_| span.marked);
+            fill(&mut reading, span, open, is_marker, head).map_err(|e| {
+                let group = files.groups.partition_point(|g| g.first_row <= span.row);
+                files.blame(e.with_default("row", span.row), group.saturating_sub(1))
+            })?;
         }
         Ok(Rows { lengths, bytes: buffer.freeze() })
     }
+}
+
+/// Reads a span's values, after its marker, from the page that is being read or from another.
+fn fill<'a, T: Pod>(
+    reading: &mut Option<(usize, Values<'a, T>)>,
+    span: &Span,
+    open: impl FnOnce() -> Result<Values<'a, T>>,
+    is_marker: Option<&fn(&T) -> bool>,
+    out: &mut [T],
+) -> Result<()> {
+    let values = match reading {
+        Some((number, values)) if *number == span.page => values,
+        slot => &mut slot.insert((span.page, open()?)).1,
+    };
+    values.go_to(span.start)?;
+    if let Some(is_marker) = is_marker {
+        let mut first = [T::zeroed()];
+        values.read(&mut first)?;
+        if !is_marker(&first[0]) {
+            return Err(unmarked());
+        }
+    }
+    values.read(out)
 }
 
 fn null() -> Error {

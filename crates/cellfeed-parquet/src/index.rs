@@ -47,10 +47,11 @@ impl PageTable {
                 if offsets.is_empty() {
                     (start, end) = (at, at);
                 }
-                let row = row.and_then(|row| u32::try_from(row).ok()).filter(|&r| r < n_rows);
+                // Some writers have pages without rows.
+                let row = row.and_then(|row| u32::try_from(row).ok()).filter(|&r| r <= n_rows);
                 let follows = row.is_some_and(|row| match first_rows.last() {
                     None => row == 0,
-                    Some(&last) => row > last,
+                    Some(&last) => row >= last,
                 });
                 let page_end = at.saturating_add(len);
                 let offset = u32::try_from(at.wrapping_sub(start));
@@ -78,7 +79,7 @@ impl PageTable {
         offsets.shrink_to_fit();
         let step = first_rows.get(1).copied().unwrap_or(n_rows).max(1);
         let even = (0..).zip(&first_rows).all(|(i, &row)| Some(row) == step.checked_mul(i))
-            && first_rows.last().is_none_or(|&last| n_rows - last <= step);
+            && first_rows.last().is_none_or(|&last| n_rows > last && n_rows - last <= step);
         let rows = if even { Rows::Every(step) } else { Rows::First(first_rows) };
         Ok(Self { start, offsets, rows, n_rows })
     }

@@ -99,10 +99,11 @@ impl BufferPool {
                 memory
             })
         };
-        // An eighth of slack in whole huge pages, so that the next fetch, a few percent larger,
-        // fits the same buffer. Untouched pages cost no memory.
-        let memory =
-            kept.unwrap_or_else(|| Memory::new((len + len / 8).next_multiple_of(HUGE_FROM / 2)));
+        // An eighth of slack, in whole huge pages where there may be some, so that the next fetch, a
+        // few percent larger, fits the same buffer. Untouched pages cost no memory, but count as kept;
+        // and what is more than twice as long as a request does not serve it.
+        let unit = if len < HUGE_FROM / 2 { POOLED_FROM } else { HUGE_FROM / 2 };
+        let memory = kept.unwrap_or_else(|| Memory::new((len + len / 8).next_multiple_of(unit)));
         Buffer { memory: Some(memory), len, pool: Some(Arc::clone(&self.0)) }
     }
 
@@ -210,6 +211,14 @@ mod tests {
         assert_eq!(pool.kept_bytes(), 0);
         drop(again);
         assert_eq!(pool.kept_bytes(), kept);
+        // So is one of any length.
+        for len in (POOLED_FROM..10 << 20).step_by(77_777) {
+            let pool = BufferPool::new(64 << 20);
+            drop(pool.take(len));
+            drop(pool.take(len));
+            let kept = usize::try_from(pool.kept_bytes()).unwrap();
+            assert!((len..=len * 17 / 8).contains(&kept), "{kept} bytes are kept of {len}");
+        }
     }
 
     #[test]

@@ -5,8 +5,9 @@
 Makes `atlas.tahoe` beside the .h5ad file where it is missing: shards of 28,225 cells with row groups of
 1,000, as Tahoe-100M is published. Then runs whole epochs of block shuffling in shuffled turns, each
 in a process of its own, all giving CSR of f32. What Hugging Face datasets reads is its own Arrow
-cache of the shards, uncompressed, which it makes first, untimed; Cellfeed reads the shards themselves,
-and for comparison Cellfeed's own Parquet layout.
+cache of the shards, uncompressed, which it makes first, untimed, as lists of Python numbers (its
+default), as numpy arrays and as Arrow tables; Cellfeed reads the shards themselves, and for comparison
+its own Parquet layout.
 """
 
 import pathlib
@@ -35,7 +36,7 @@ def main():
     if not folder.exists():
         make = HERE.parent.parent / "testdata" / "make_tahoe.py"
         partial = source.with_suffix(".tahoe-partial")
-        subprocess.run([python, make, partial, "--from-h5ad", source], check=True)
+        subprocess.run([python, make, "atlas", source, partial], check=True)
         partial.rename(folder)
     if not own.exists():
         subprocess.run([cellfeed, "convert", source, own], check=True)
@@ -51,8 +52,11 @@ def main():
             "contestants": {
                 "cellfeed": [cellfeed, "stream", folder, *mine],
                 "cellfeed, own layout": [cellfeed, "stream", own, *mine],
-                "datasets": [python, peer, folder, "--cache", cache, "--seconds", args.seconds,
-                             *plan],
+                **{
+                    f"datasets, {access}": [python, peer, folder, "--cache", cache, "--access",
+                                            access, "--seconds", args.seconds, *plan]
+                    for access in ("python", "numpy", "arrow")
+                },
             },
         })
     show = {str(cellfeed): "cellfeed", str(python): "python3", str(cache): cache.name,

@@ -3,10 +3,11 @@
     python datasets_stream.py FOLDER [--block-size 16] [--fetch-factor 256] [--batch-size 64]
 
 The shards become a map-style dataset by `load_dataset("parquet")`, which writes them into an Arrow
-cache once; that is timed by itself. Then blocks of neighbouring cells in random order are fetched as
-Arrow tables, sorted by row, turned into one SciPy CSR matrix of f32 by numpy (the marker dropped,
-tokens to columns), and minibatches are random rows of it: block shuffling, as scDataset does it, with
-the fastest access that the library has, no Python object for a value.
+cache once; that is timed by itself. Then blocks of neighbouring cells in random order are fetched,
+sorted by row, turned into one SciPy CSR matrix of f32 by numpy (the marker dropped, tokens to columns),
+and minibatches are random rows of it: block shuffling, as scDataset does it. `--access` says what
+`dataset[rows]` gives: lists of Python numbers, as it does unless told otherwise; numpy arrays, one a cell; or
+Arrow tables, the fastest that the library has.
 """
 
 import argparse
@@ -40,6 +41,7 @@ def main():
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--fetch-factor", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--access", choices=["python", "numpy", "arrow"], default="python")
     parser.add_argument("--cache", help="where the Arrow cache is kept between runs")
     parser.add_argument("--prepare", action="store_true", help="make the Arrow cache, and stop")
     parser.add_argument("--seconds", type=float, default=0, help="0: one whole epoch")
@@ -63,7 +65,8 @@ def main():
     tokens = pyarrow.parquet.read_table(metadata, columns=["token_id"])["token_id"].to_numpy()
     columns = np.full(tokens.max() + 1, -1, dtype=np.int32)
     columns[tokens] = np.arange(len(tokens), dtype=np.int32)
-    dataset = dataset.with_format("arrow")
+    if args.access != "python":
+        dataset = dataset.with_format(args.access)
     open_seconds = time.perf_counter() - start
 
     rng = np.random.default_rng(args.seed)
@@ -78,18 +81,25 @@ def main():
     for k in range(0, len(starts), blocks):
         begins = np.sort(starts[k : k + blocks])
         rows = (begins[:, None] + np.arange(args.block_size)).ravel()
-        table = dataset[rows[rows < n]]
-        genes = table["genes"].combine_chunks()
-        values = table["expressions"].combine_chunks()
-        offsets = genes.offsets.to_numpy()
-        offsets = offsets - offsets[0]
+        fetched = dataset[rows[rows < n]]
+        if args.access == "arrow":
+            genes = fetched["genes"].combine_chunks()
+            offsets = genes.offsets.to_numpy()
+            offsets = offsets - offsets[0]
+            tokens_of = genes.flatten().to_numpy()
+            data_of = fetched["expressions"].combine_chunks().flatten().to_numpy()
+        else:
+            lengths = [len(cell) for cell in fetched["genes"]]
+            offsets = np.concatenate([[0], np.cumsum(lengths)])
+            tokens_of = np.concatenate([np.asarray(cell) for cell in fetched["genes"]])
+            data_of = np.concatenate([np.asarray(cell) for cell in fetched["expressions"]])
         # The head of each cell is a marker.
         keep = np.ones(offsets[-1], dtype=bool)
         keep[offsets[:-1]] = False
-        indices = columns[genes.flatten().to_numpy()[keep]]
-        data = values.flatten().to_numpy()[keep].astype(np.float32, copy=False)
+        indices = columns[tokens_of[keep]]
+        data = data_of[keep].astype(np.float32, copy=False)
         indptr = offsets - np.arange(len(offsets))
-        x = sparse.csr_matrix((data, indices, indptr), shape=(len(genes), len(tokens)))
+        x = sparse.csr_matrix((data, indices, indptr), shape=(len(offsets) - 1, len(tokens)))
         order = rng.permutation(x.shape[0])
         for j in range(0, len(order), args.batch_size):
             minibatch = x[order[j : j + args.batch_size]]

@@ -74,8 +74,8 @@ impl AccessName {
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
 pub(crate) struct StreamArgs {
-    /// The store: a .h5ad or 10x .h5 file, a .csr store, an SCDL folder; FILE.h5mu#mod/NAME for a part
-    /// of MuData.
+    /// The store: a .h5ad or 10x .h5 file, a .zarr, .parquet or .csr store, a folder of Parquet shards
+    /// as Tahoe-100M has, an SCDL folder; FILE.h5mu#mod/NAME for a part of MuData.
     /// Several, of any formats, are read as one, genes aligned by name.
     #[arg(required = true, value_name = "STORE")]
     pub(crate) stores: Vec<String>,

@@ -210,7 +210,7 @@ pub(crate) fn storage(
         let (mut bytes, mut pages, mut codecs) = (0, 0, Vec::new());
         for chunk in files.column(leaf) {
             bytes += chunk.len;
-            pages += chunk.pages.as_ref().map_or(1, |p| p.len());
+            pages += chunk.pages.get().map_or(1, |p| p.len());
             let codec = chunk.codec.name();
             if codec != "none" && !codecs.contains(&codec) {
                 codecs.push(codec);

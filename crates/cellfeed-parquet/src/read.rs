@@ -5,6 +5,7 @@ use crate::convert::Convert;
 use crate::decode::{Form, Piece, Rows, column};
 use crate::files::{ChunkPlan, Files, Want};
 use crate::footer::Leaf;
+use crate::page::Scratch;
 use crate::sort::sorted;
 use arrow_buffer::ScalarBuffer;
 use bytemuck::Pod;
@@ -28,7 +29,7 @@ const PART: u64 = 2 << 20;
 pub(crate) struct Context {
     pub(crate) files: Arc<Files>,
     pub(crate) engine: Arc<Engine>,
-    scratch: Mutex<Vec<Vec<u8>>>,
+    scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Context {
@@ -37,7 +38,7 @@ impl Context {
     }
 
     /// Runs work with scratch that was used before, so that its pages are there.
-    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = lock().pop();
         let mut scratch = kept.unwrap_or_default();
@@ -225,7 +226,7 @@ impl Matrix {
         &self,
         context: &Context,
         part: &[(Planned, [&[Bytes]; 2])],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<CsrSegment> {
         let files = &context.files;
         let pieces = |k: usize| -> Vec<Piece<'_>> {
@@ -282,7 +283,7 @@ impl Matrix {
         &self,
         files: &Files,
         pieces: &[Piece<'_>],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         pool: &cellfeed_core::io::BufferPool,
     ) -> Result<Rows> {
         let leaf = &files.leaves[self.indices];
@@ -324,7 +325,7 @@ impl Matrix {
         &self,
         files: &Files,
         pieces: &[Piece<'_>],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         pool: &cellfeed_core::io::BufferPool,
     ) -> Result<Rows> {
         let leaf = &files.leaves[self.data];

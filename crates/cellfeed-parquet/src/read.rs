@@ -44,8 +44,8 @@ impl Context {
         let mut scratch = kept.unwrap_or_default();
         let answer = work(&mut scratch);
         let mut kept = lock();
-        // One for each thread; none that an odd page made huge.
-        if kept.len() < self.engine.threads() && scratch.capacity() <= 64 << 20 {
+        // Some for each thread, since tasks wait for others within; none that an odd page made huge.
+        if kept.len() < 4 * self.engine.threads() && scratch.capacity() <= 16 << 20 {
             kept.push(scratch);
         }
         answer
@@ -119,7 +119,47 @@ impl Matrix {
             let plain = plain.fold(0, u64::saturating_add);
             Planned { want, chunks, plain }
         };
-        files.split(rows).into_iter().map(one).collect()
+        let wants = files.split(rows).into_iter().flat_map(|want| self.cut(files, want));
+        wants.map(one).collect()
+    }
+
+    /// Cuts rows of a group between pages, so that each part makes one task.
+    fn cut(&self, files: &Files, want: Want) -> Vec<Want> {
+        let chunks = self.leaves().map(|leaf| files.chunk(want.group, leaf));
+        let tables = chunks.map(|chunk| chunk.pages.get().filter(|t| t.start() == chunk.start));
+        // A dictionary would be read for each part, and so would a whole chunk.
+        let [Some(_), Some(table)] = tables else { return vec![want] };
+        let n_rows = u64::from(files.groups[want.group].n_rows).max(1);
+        let plain = chunks.iter().map(|c| c.plain).fold(0, u64::saturating_add);
+        let most = u32::try_from(PART.saturating_mul(n_rows) / plain.max(1)).unwrap_or(u32::MAX);
+        let mut parts: Vec<Want> = Vec::new();
+        let (mut n, mut last) = (0, usize::MAX);
+        for range in &want.rows {
+            let mut rest = range.clone();
+            while !rest.is_empty() {
+                let page = table.page_of(rest.start);
+                let end = table.rows(page).end.clamp(rest.start + 1, rest.end);
+                let rows = rest.start..end;
+                let len = end - rest.start;
+                match parts.last_mut() {
+                    // Rows of one page stay together.
+                    Some(part) if page == last || n + len <= most => {
+                        n += len;
+                        match part.rows.last_mut() {
+                            Some(before) if before.end == rows.start => before.end = rows.end,
+                            _ => part.rows.push(rows),
+                        }
+                    }
+                    _ => {
+                        n = len;
+                        parts.push(Want { group: want.group, rows: vec![rows] });
+                    }
+                }
+                last = page;
+                rest.start = end;
+            }
+        }
+        parts
     }
 
     /// What reading costs. How many values each row has is not known before it is read; a row counts

@@ -51,7 +51,7 @@ struct Span {
     len: usize,
     /// Whether a marker comes first, which `start` and `len` count.
     marked: bool,
-    /// The first row that it belongs to, of the store.
+    /// The row that it belongs to, of the store.
     row: u64,
 }
 
@@ -262,16 +262,7 @@ impl<T: Pod> Decoder<'_, T> {
                         return Err(name(row, unmarked()));
                     }
                     lengths.push(small(len) - u32::from(marked));
-                    match spans.last_mut() {
-                        Some(span)
-                            if !marked && span.page == number && span.start + span.len == start =>
-                        {
-                            span.len += len;
-                        }
-                        _ => {
-                            spans.push(Span { page: number, start, len, marked, row: global(row) });
-                        }
-                    }
+                    spans.push(Span { page: number, start, len, marked, row: global(row) });
                     Ok(())
                 })?;
                 rows.next = base + n;

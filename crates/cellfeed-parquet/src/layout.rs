@@ -172,6 +172,11 @@ fn matrix(
         )));
     }
     check_nnz(files, [indices, data], entry, blob)?;
+    let index_type = match blob {
+        true => index_type,
+        false if entry.n_vars < 1 << 16 => ValueType::U16,
+        false => ValueType::U32,
+    };
     Ok(Matrix {
         indices,
         data,

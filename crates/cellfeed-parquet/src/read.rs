@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that are read at a time: as the next wave is read while one is decoded, two are held.
-const WAVE: u64 = 48 << 20;
+const WAVE: u64 = 24 << 20;
 /// Decompressed bytes that one task decodes, about: small enough to stay in a core's cache, large
 /// enough to be worth a task.
 const PART: u64 = 2 << 20;
@@ -76,7 +76,8 @@ pub(crate) struct Matrix {
     pub(crate) data: usize,
     pub(crate) n_vars: u64,
     pub(crate) value_type: ValueType,
-    /// The type of indices in blobs, and in answers.
+    /// The type of indices in blobs, and in answers. Its highest number must be of no gene, where they
+    /// come from lists.
     pub(crate) index_type: ValueType,
     pub(crate) blob: bool,
     pub(crate) genes: Genes,
@@ -316,10 +317,22 @@ impl Matrix {
             let data = Values::from_bytes(self.value_type, data)?;
             CsrSegment::try_new_sorting(indptr.clone(), &indices, &data, self.n_vars)
         };
-        build().map_err(place)
+        let no_gene = match self.index_type {
+            ValueType::U16 => u64::from(u16::MAX),
+            _ => u64::from(NO_GENE),
+        };
+        build().map_err(|e| {
+            let past = !self.blob && e.message().contains(&no_gene.to_string());
+            let what = format!("a gene index is not below n_vars, {}", self.n_vars);
+            let row = e.context().find(|(key, _)| *key == "row").map(|(_, row)| row.to_owned());
+            place(match row.filter(|_| past) {
+                Some(row) => Error::corrupt(what).with("row", row),
+                None => e,
+            })
+        })
     }
 
-    fn genes<T: Pod + TryFrom<u64> + TryFrom<u32> + PartialEq + Send + Sync>(
+    fn genes<T: Pod + TryFrom<u32> + PartialEq + Send + Sync>(
         &self,
         files: &Files,
         pieces: &[Piece<'_>],
@@ -330,11 +343,14 @@ impl Matrix {
         let form: Form<'_, T> = match &self.genes {
             _ if self.blob => Form::Blob,
             Genes::Columns => {
+                // A dictionary may have what no wanted row has: it is refused where it is wanted.
                 let n_vars = self.n_vars;
+                let narrow = size_of::<T>() == 2;
                 let number = move |gene: u64| {
-                    T::try_from(gene).ok().filter(|_| gene < n_vars).ok_or_else(|| {
-                        Error::corrupt(format!("gene index {gene} is not below n_vars, {n_vars}"))
-                    })
+                    let gene = u32::try_from(gene).ok().filter(|&g| u64::from(g) < n_vars);
+                    let gene = gene.unwrap_or(NO_GENE);
+                    let gene = if narrow { gene & 0xffff } else { gene };
+                    T::try_from(gene).map_err(|_| Error::internal("a gene's number"))
                 };
                 Form::List(Convert::genes(leaf, number)?)
             }

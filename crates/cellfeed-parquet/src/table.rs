@@ -87,6 +87,11 @@ pub(crate) fn describe(
     })?;
     let (guess, found) = Stored::guess(&footer.leaves[leaf])
         .map_err(|why| blame(Error::corrupt(format!("the column cannot be read: {why}"))))?;
+    if entry.unsigned != matches!(guess, Stored::Unsigned) {
+        return Err(blame(Error::corrupt(
+            "the column's numbers have a sign, or none, unlike announced",
+        )));
+    }
     let (stored, kind) = match (&entry.categories, guess, found) {
         (None, stored, kind) if kind.as_str() == entry.kind => (stored, kind),
         (Some(extent), stored @ (Stored::Text | Stored::Signed), _)

@@ -97,7 +97,7 @@ def fixtures(target):
                        row_group_size=10)
     # Pages that end within rows, in one row group.
     pq.write_table(table, target / "tahoe-cut-pages.parquet", data_page_size=64, write_batch_size=13,
-                   dictionary_pagesize_limit=200)
+                   dictionary_pagesize_limit=200, write_statistics=False)
     # Version 2 of pages, with a page index and checksums.
     pq.write_table(table, target / "tahoe-v2.parquet", data_page_version="2.0", compression="zstd",
                    write_page_index=True, write_page_checksum=True, data_page_size=300,
@@ -105,7 +105,8 @@ def fixtures(target):
     # No dictionaries, no compression, 32-bit genes.
     plain = table.set_column(0, "genes", table["genes"].cast(pa.list_(pa.int32())))
     pq.write_table(plain, target / "tahoe-plain.parquet", use_dictionary=False, compression="none",
-                   write_page_index=True, data_page_size=100, write_batch_size=4)
+                   write_page_index=True, data_page_size=100, write_batch_size=4,
+                   write_statistics=False)
     bad(target / "bad", table, tokens)
 
 
@@ -174,7 +175,7 @@ def bad(target, table, tokens):
         v[6].append(1.0)
 
     case("other-lengths", 5, ["gene indices"], shifted)
-    (target / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
+    (target / "expected.json").write_text(json.dumps(expected) + "\n")
 
 
 def atlas(source, target, n, shard_rows, group):

@@ -5,6 +5,7 @@ use crate::column::Collector;
 use crate::files::{ChunkPlan, Want};
 use crate::layout::{self, Column, Opened};
 use crate::options::ParquetOptions;
+use crate::page::Scratch;
 use crate::read::{Context, Matrix};
 use crate::roofline;
 use crate::tahoe;
@@ -102,7 +103,7 @@ impl Backend for ParquetBackend {
         let files = &self.context.files;
         let leaf = self.matrices.first().map(|(_, m)| m.data);
         let units = leaf.map(|leaf| {
-            let pages = files.column(leaf).map(|c| c.pages.as_ref().map_or(1, |p| p.len()));
+            let pages = files.column(leaf).map(|c| c.pages.get().map_or(1, |p| p.len()));
             pages.sum::<usize>().max(1)
         });
         #[allow(clippy::cast_precision_loss)] // advice
@@ -189,7 +190,7 @@ async fn read_columns(
         }
         let one = |(k, &c): (usize, &usize)| {
             let column = &columns[c];
-            let work = |scratch: &mut Vec<u8>| {
+            let work = |scratch: &mut Scratch| {
                 let files = &context.files;
                 let mut collector = Collector::new(&files.leaves[column.leaf], &column.stored);
                 for (i, (want, plans)) in wants.iter().zip(&plans).enumerate() {

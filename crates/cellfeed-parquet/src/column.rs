@@ -3,7 +3,7 @@
 use crate::files::{Chunk, ChunkPlan};
 use crate::footer::{Leaf, Meaning, Physical};
 use crate::hybrid::{Hybrid, Stretch};
-use crate::page::{Body, PageEncoding, contents, open};
+use crate::page::{Body, PageEncoding, Scratch, contents, open};
 use crate::walk::{Page, pages};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, UInt64Array};
@@ -163,16 +163,16 @@ impl<'a> Collector<'a> {
         (plan, pieces): (&ChunkPlan, &[Bytes]),
         rows: &[Range<u32>],
         (first_row, n_rows): (u64, u32),
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<()> {
         let (dictionary, pages) = pages(chunk, plan, pieces)?;
         let before = self.n;
-        scratch.clear();
+        scratch.cut(0);
         let body = match &dictionary {
             Some(page) => Some((page, open(&page.header, &page.bytes, chunk.codec, scratch)?)),
             None => None,
         };
-        let kept = scratch.len();
+        let kept = scratch.used();
         let mut next = 0u32;
         for page in &pages {
             let n = u32::try_from(page.header.n_values).unwrap_or(u32::MAX);
@@ -188,7 +188,7 @@ impl<'a> Collector<'a> {
             if wanted.is_empty() {
                 continue;
             }
-            scratch.truncate(kept);
+            scratch.cut(kept);
             let opened = open(&page.header, &page.bytes, chunk.codec, scratch)?;
             let table = match &body {
                 Some((page, body)) => Some(self.dictionary(page, body.bytes(scratch))?),
@@ -224,7 +224,7 @@ impl<'a> Collector<'a> {
         &mut self,
         page: &Page,
         body: &Body,
-        scratch: &[u8],
+        scratch: &Scratch,
         table: Option<&Dictionary<'_>>,
         (start, wanted): (u32, &[Range<u32>]),
         first_row: u64,

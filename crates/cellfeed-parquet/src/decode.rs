@@ -7,8 +7,9 @@
 use crate::convert::{Convert, copy_le};
 use crate::files::{Chunk, ChunkPlan, Files, Want};
 use crate::footer::{Leaf, Physical};
-use crate::hybrid::Hybrid;
-use crate::page::{Body, PageEncoding, contents, open};
+use crate::index::PageTable;
+use crate::page::{Body, PageEncoding, Scratch, contents, open};
+use crate::rows::{List, Values, at, blobs, null, other_encoding};
 use crate::walk::{Page, pages};
 use bytemuck::Pod;
 use bytes::Bytes;
@@ -50,7 +51,7 @@ struct Span {
     len: usize,
     /// Whether a marker comes first, which `start` and `len` count.
     marked: bool,
-    /// The first row that it belongs to, of the store.
+    /// The row that it belongs to, of the store.
     row: u64,
 }
 
@@ -62,13 +63,15 @@ struct Opened {
     encoding: PageEncoding,
     /// Which dictionary is its own.
     dictionary: usize,
+    /// Whether it begins with a row.
+    whole: bool,
 }
 
 struct Decoder<'a, T> {
     files: &'a Files,
     leaf: &'a Leaf,
     form: &'a Form<'a, T>,
-    scratch: &'a mut Vec<u8>,
+    scratch: &'a mut Scratch,
     opened: Vec<Opened>,
     dictionaries: Vec<Vec<T>>,
     spans: Vec<Span>,
@@ -81,10 +84,10 @@ pub(crate) fn column<T: Pod>(
     leaf: usize,
     form: &Form<'_, T>,
     pieces: &[Piece<'_>],
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
     pool: &BufferPool,
 ) -> Result<Rows> {
-    scratch.clear();
+    scratch.cut(0);
     let mut decoder = Decoder {
         files,
         leaf: &files.leaves[leaf],
@@ -103,10 +106,6 @@ pub(crate) fn column<T: Pod>(
     decoder.finish(pool)
 }
 
-fn at(n: u32) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
-}
-
 fn small(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
@@ -120,10 +119,32 @@ impl<T: Pod> Decoder<'_, T> {
         }
         let done = self.lengths.len();
         let mut rows = RowCursor { wanted: &piece.want.rows, next: 0 };
+        // Without an index all pages are gone through once, to know from then on where rows are.
+        let mut places = chunk.pages.get().is_none().then(Vec::new);
+        let mut wanted = true;
         for page in &pages {
-            if !self.page(chunk, page, &mut rows, n_rows, piece.want)? {
+            let first = rows.next;
+            match self.page(chunk, page, &mut rows, n_rows, piece.want) {
+                Ok(more) => wanted &= more,
+                Err(e) if wanted => return Err(e),
+                // What is wrong with rows that nobody wants is none of our business yet.
+                Err(_) => places = None,
+            }
+            // A page that begins within a row is none that can be read by itself.
+            let whole = self.opened.last().is_some_and(|page| page.whole);
+            match &mut places {
+                Some(places) if whole => places.push((page.at, first)),
+                _ => places = None,
+            }
+            if !wanted && places.is_none() {
                 break;
             }
+        }
+        if let Some(places) = places.filter(|_| rows.next == n_rows)
+            && let Some(table) = PageTable::learned(chunk.start, chunk.len, &places, n_rows)
+        {
+            // Another thread may have been as clever.
+            let _ = chunk.pages.set(Box::new(table));
         }
         let n: usize = piece.want.rows.iter().map(|r| at(r.end - r.start)).sum();
         if self.lengths.len() - done != n {
@@ -182,6 +203,7 @@ impl<T: Pod> Decoder<'_, T> {
         let last = want.rows.last().map_or(0, |r| r.end);
         let spans = &mut self.spans;
         let lengths = &mut self.lengths;
+        let mut at_row = true;
         let more = match (&contents.starts, self.form) {
             (None, Form::Blob) => {
                 let n = small(page.header.n_values);
@@ -217,6 +239,7 @@ impl<T: Pod> Decoder<'_, T> {
                 check_rows(page, small(starts.len()), left)?;
                 // What comes before the first row belongs to the last of the page before.
                 let head = starts.first().copied().unwrap_or(list.n);
+                at_row = head == 0;
                 if head > 0 {
                     let Some(row) = base.checked_sub(1).filter(|_| page.rows.is_none()) else {
                         return Err(Error::corrupt("a page begins within a row that has no start"));
@@ -239,16 +262,7 @@ impl<T: Pod> Decoder<'_, T> {
                         return Err(name(row, unmarked()));
                     }
                     lengths.push(small(len) - u32::from(marked));
-                    match spans.last_mut() {
-                        Some(span)
-                            if !marked && span.page == number && span.start + span.len == start =>
-                        {
-                            span.len += len;
-                        }
-                        _ => {
-                            spans.push(Span { page: number, start, len, marked, row: global(row) });
-                        }
-                    }
+                    spans.push(Span { page: number, start, len, marked, row: global(row) });
                     Ok(())
                 })?;
                 rows.next = base + n;
@@ -257,7 +271,7 @@ impl<T: Pod> Decoder<'_, T> {
             }
             _ => return Err(Error::corrupt("the column is not what its schema says")),
         };
-        self.opened.push(Opened { body, values, encoding, dictionary });
+        self.opened.push(Opened { body, values, encoding, dictionary, whole: at_row });
         Ok(more)
     }
 
@@ -320,19 +334,8 @@ fn fill<'a, T: Pod>(
     values.read(out)
 }
 
-fn null() -> Error {
-    Error::corrupt("a missing value (null) where a row's values should be")
-}
-
 fn unmarked() -> Error {
     Error::corrupt("a cell does not begin with the marker, gene 1 with the value -2")
-}
-
-fn other_encoding(encoding: PageEncoding) -> Error {
-    Error::unsupported(format!(
-        "a page is encoded as {encoding:?}; plain pages are read, and lists by a dictionary: write \
-         the column again in one of these"
-    ))
 }
 
 /// Holds a page's rows against the index and the group.
@@ -378,110 +381,6 @@ impl RowCursor<'_> {
             (wanted.start.max(rows.start)..wanted.end.min(rows.end)).try_for_each(&mut row)?;
         }
         Ok(())
-    }
-}
-
-/// The levels of a page of lists.
-struct List<'a> {
-    gaps: &'a [(u32, u8)],
-    n: u32,
-    leaf: &'a Leaf,
-}
-
-impl List<'_> {
-    /// Where the values of a row's slots are among the page's values.
-    fn values(&self, slots: Range<u32>) -> Result<(usize, usize)> {
-        let before = self.gaps.partition_point(|(slot, _)| *slot < slots.start);
-        let start = at(slots.start) - before;
-        match self.gaps.get(before) {
-            Some(&(slot, level)) if slot < slots.end => {
-                // A list without elements has one slot and the level just below an element's.
-                let empty = slots.end - slots.start == 1 && level + 1 == self.leaf.list_def;
-                if empty { Ok((start, 0)) } else { Err(null()) }
-            }
-            _ => Ok((start, at(slots.end - slots.start))),
-        }
-    }
-}
-
-/// Walks byte strings of a plain page and hands the wanted ones on.
-fn blobs(
-    bytes: &[u8],
-    n: u32,
-    mut wants: impl FnMut(u32) -> bool,
-    mut each: impl FnMut(u32, usize, usize) -> Result<()>,
-) -> Result<()> {
-    let short = || Error::corrupt("a page ends within a row's bytes");
-    let mut at = 0usize;
-    for row in 0..n {
-        let head = bytes.get(at..).and_then(|rest| rest.first_chunk::<4>()).ok_or_else(short)?;
-        let len = usize::try_from(u32::from_le_bytes(*head)).unwrap_or(usize::MAX);
-        let start = at + 4;
-        at = start.checked_add(len).filter(|&end| end <= bytes.len()).ok_or_else(short)?;
-        if wants(row) {
-            each(row, start, len)?;
-        }
-    }
-    Ok(())
-}
-
-/// Values of a page of lists, read forwards.
-enum Values<'a, T> {
-    Plain { bytes: &'a [u8], at: usize, convert: &'a Convert<'a, T> },
-    Codes { codes: Hybrid<'a>, at: usize, table: &'a [T] },
-}
-
-impl<'a, T: Pod> Values<'a, T> {
-    fn new(
-        encoding: PageEncoding,
-        bytes: &'a [u8],
-        convert: &'a Convert<'a, T>,
-        table: Option<&'a [T]>,
-    ) -> Result<Self> {
-        match encoding {
-            PageEncoding::Plain => Ok(Self::Plain { bytes, at: 0, convert }),
-            PageEncoding::Dictionary => {
-                let table = table.ok_or_else(|| {
-                    Error::corrupt("a page of codes in a column chunk without a dictionary")
-                })?;
-                let (codes, at) = match bytes.split_first() {
-                    Some((&width, codes)) => (Hybrid::new(codes, width.into())?, 0),
-                    // No values at all.
-                    None => (Hybrid::new(&[], 0)?, 0),
-                };
-                Ok(Self::Codes { codes, at, table })
-            }
-            other => Err(other_encoding(other)),
-        }
-    }
-
-    fn go_to(&mut self, place: usize) -> Result<()> {
-        match self {
-            Self::Plain { at, .. } => *at = place,
-            Self::Codes { codes, at, .. } => {
-                let back = || Error::internal("values are read forwards");
-                codes.skip(place.checked_sub(*at).ok_or_else(back)?)?;
-                *at = place;
-            }
-        }
-        Ok(())
-    }
-
-    fn read(&mut self, out: &mut [T]) -> Result<()> {
-        match self {
-            Self::Plain { bytes, at, convert } => {
-                let start = at.checked_mul(convert.width);
-                let len = out.len().checked_mul(convert.width);
-                let stored = start.zip(len).and_then(|(s, n)| bytes.get(s..s.checked_add(n)?));
-                *at += out.len();
-                let short = || Error::corrupt("a page has fewer values than its header says");
-                convert.run(stored.ok_or_else(short)?, out)
-            }
-            Self::Codes { codes, at, table } => {
-                *at += out.len();
-                codes.look_up(table, out)
-            }
-        }
     }
 }
 

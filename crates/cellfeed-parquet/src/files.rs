@@ -9,7 +9,7 @@ use cellfeed_core::io::{ByteSource, Engine, FileSet, LocalFile};
 use cellfeed_core::{Error, Result, RowRanges};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A row group.
 #[derive(Debug, Clone)]
@@ -27,7 +27,8 @@ pub(crate) struct Chunk {
     pub(crate) plain: u64,
     pub(crate) n_values: u64,
     pub(crate) codec: Codec,
-    pub(crate) pages: Option<Box<PageTable>>,
+    /// Where its pages are: by the page index, or learned when it was first read.
+    pub(crate) pages: OnceLock<Box<PageTable>>,
 }
 
 /// What is known of all files.
@@ -133,13 +134,13 @@ impl Chunk {
             plain: meta.plain,
             n_values: meta.n_values,
             codec: meta.codec,
-            pages: None,
+            pages: OnceLock::new(),
         }
     }
 
     /// Which bytes hold rows, which ascend.
     pub(crate) fn plan(&self, rows: &[Range<u32>]) -> ChunkPlan {
-        let Some(table) = &self.pages else {
+        let Some(table) = self.pages.get() else {
             let run = PageRun { bytes: self.start..self.start + self.len, pages: None };
             return ChunkPlan { dictionary: None, runs: vec![run] };
         };
@@ -179,7 +180,9 @@ impl Files {
             for group in &footer.groups {
                 let mut read: Vec<Chunk> = group.chunks.iter().map(Chunk::new).collect();
                 for chunk in &mut read {
-                    chunk.pages = tables.next().flatten().map(Box::new);
+                    if let Some(table) = tables.next().flatten() {
+                        chunk.pages = OnceLock::from(Box::new(table));
+                    }
                 }
                 let n_rows = u32::try_from(group.n_rows).unwrap_or(u32::MAX);
                 let shard = u32::try_from(shard).unwrap_or(u32::MAX);

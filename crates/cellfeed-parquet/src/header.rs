@@ -4,9 +4,12 @@
 use crate::footer::Footer;
 use cellfeed_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The key.
 pub(crate) const KEY: &str = "cellfeed";
+/// The key of its checksum: XXH3 with 64 bits of its value, 16 hexadecimal digits.
+pub(crate) const CHECKSUM: &str = "cellfeed.xxh3";
 /// The version that is written and the highest that is read.
 pub(crate) const VERSION: u32 = 1;
 
@@ -27,6 +30,9 @@ pub(crate) struct ColumnEntry {
     pub(crate) column: String,
     /// categorical, string, integer, float or boolean.
     pub(crate) kind: String,
+    /// Whether integers are those of 64 bits without a sign.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unsigned: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ordered: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,10 +91,23 @@ pub(crate) struct Header {
     pub(crate) raw_var: Option<TableEntry>,
 }
 
+fn checksum(text: &str) -> String {
+    format!("{:016x}", xxh3_64(text.as_bytes()))
+}
+
 impl Header {
     /// The header of a footer, if it has one.
     pub(crate) fn read(footer: &Footer) -> Result<Option<Self>> {
         let Some(text) = footer.value(KEY) else { return Ok(None) };
+        if let Some(says) = footer.value(CHECKSUM) {
+            let found = checksum(text);
+            if found != says {
+                return Err(Error::corrupt(format!(
+                    "the checksum of the metadata {KEY:?} is {found}, but the file says {says}: they \
+                     are damaged"
+                )));
+            }
+        }
         let damaged =
             |e: serde_json::Error| Error::corrupt(format!("the metadata {KEY:?} are damaged: {e}"));
         // The version first: what follows may be otherwise in another.
@@ -116,7 +135,14 @@ impl Header {
         Ok(Some(header))
     }
 
-    pub(crate) fn text(&self) -> Result<String> {
+    /// The header and its checksum as key-value metadata.
+    pub(crate) fn metadata(&self) -> Result<[(String, String); 2]> {
+        let text = self.text()?;
+        let sum = checksum(&text);
+        Ok([(KEY.to_owned(), text), (CHECKSUM.to_owned(), sum)])
+    }
+
+    fn text(&self) -> Result<String> {
         serde_json::to_string(self)
             .map_err(|e| Error::internal("cannot write the metadata").caused_by(e))
     }

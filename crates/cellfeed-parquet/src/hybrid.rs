@@ -158,13 +158,30 @@ impl<'a> Hybrid<'a> {
                 Run::Packed { bytes, bit, left } => {
                     let k = out.len().min(*left);
                     *left -= k;
-                    let (head, tail) = out.split_at_mut(k);
+                    let (mut head, tail) = out.split_at_mut(k);
+                    out = tail;
+                    let step = usize::try_from(width).unwrap_or(32);
+                    // As many at once as surely are in eight bytes, wherever in a byte they begin.
+                    let (mask, at_once) =
+                        ((1u64 << width) - 1, 57usize.checked_div(step).unwrap_or(0));
+                    while head.len() >= at_once && at_once > 0 {
+                        let Some(eight) = bytes.get(*bit / 8..*bit / 8 + 8) else { break };
+                        let mut word = u64::from_le_bytes(eight.try_into().unwrap_or_default());
+                        word >>= *bit % 8;
+                        let (now, later) = head.split_at_mut(at_once);
+                        for slot in now {
+                            let code = u32::try_from(word & mask).unwrap_or(0);
+                            *slot = *table.get(at(code)).ok_or_else(|| past(code))?;
+                            word >>= width;
+                        }
+                        *bit += at_once * step;
+                        head = later;
+                    }
                     for slot in head {
                         let code = number(bytes, *bit, width);
-                        *bit += usize::try_from(width).unwrap_or(32);
+                        *bit += step;
                         *slot = *table.get(at(code)).ok_or_else(|| past(code))?;
                     }
-                    out = tail;
                 }
             }
         }

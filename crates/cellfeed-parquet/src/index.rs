@@ -76,12 +76,32 @@ impl PageTable {
         }
         let total = u32::try_from(end - start);
         offsets.push(total.map_err(|_| Error::unsupported("a column chunk of 4 GiB and more"))?);
+        Ok(Self::new(start, offsets, first_rows, n_rows))
+    }
+
+    /// A table of pages as they were met: where each begins in a chunk of `len` bytes at `start`, and
+    /// with which row. None where that is not known of all.
+    pub(crate) fn learned(
+        start: u64,
+        len: u64,
+        places: &[(u32, u32)],
+        n_rows: u32,
+    ) -> Option<Self> {
+        let &(first, _) = places.first()?;
+        let mut offsets: Vec<u32> = places.iter().map(|(at, _)| at - first).collect();
+        offsets.push(u32::try_from(len).ok()?.checked_sub(first)?);
+        let ascend = offsets.windows(2).all(|w| w[0] < w[1]);
+        let first_rows = places.iter().map(|(_, row)| *row).collect();
+        ascend.then(|| Self::new(start + u64::from(first), offsets, first_rows, n_rows))
+    }
+
+    fn new(start: u64, mut offsets: Vec<u32>, first_rows: Vec<u32>, n_rows: u32) -> Self {
         offsets.shrink_to_fit();
         let step = first_rows.get(1).copied().unwrap_or(n_rows).max(1);
         let even = (0..).zip(&first_rows).all(|(i, &row)| Some(row) == step.checked_mul(i))
             && first_rows.last().is_none_or(|&last| n_rows > last && n_rows - last <= step);
         let rows = if even { Rows::Every(step) } else { Rows::First(first_rows) };
-        Ok(Self { start, offsets, rows, n_rows })
+        Self { start, offsets, rows, n_rows }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -172,6 +172,11 @@ fn matrix(
         )));
     }
     check_nnz(files, [indices, data], entry, blob)?;
+    let index_type = match blob {
+        true => index_type,
+        false if entry.n_vars < 1 << 16 => ValueType::U16,
+        false => ValueType::U32,
+    };
     Ok(Matrix {
         indices,
         data,
@@ -210,7 +215,7 @@ pub(crate) fn storage(
         let (mut bytes, mut pages, mut codecs) = (0, 0, Vec::new());
         for chunk in files.column(leaf) {
             bytes += chunk.len;
-            pages += chunk.pages.as_ref().map_or(1, |p| p.len());
+            pages += chunk.pages.get().map_or(1, |p| p.len());
             let codec = chunk.codec.name();
             if codec != "none" && !codecs.contains(&codec) {
                 codecs.push(codec);

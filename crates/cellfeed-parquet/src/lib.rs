@@ -14,7 +14,7 @@
 //! walk.rs      bytes of a chunk to its pages
 //! page.rs      a page: header, checksum, levels; codec.rs, hybrid.rs
 //! read.rs      rows to segments, in waves
-//! decode.rs    pages to numbers; convert.rs; sort.rs for rows in no order
+//! decode.rs    pages to numbers; rows.rs, convert.rs; sort.rs for rows in no order
 //! column.rs    obs and var columns
 //! roofline.rs  bare limits, for benchmarks
 //! write/       the writer
@@ -42,6 +42,7 @@ mod options;
 mod page;
 mod read;
 mod roofline;
+mod rows;
 mod sort;
 mod table;
 mod tahoe;

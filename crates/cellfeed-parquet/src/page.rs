@@ -143,6 +143,42 @@ impl PageHeader {
     }
 }
 
+/// Memory that pages are decompressed into, one behind the other. It is kept and written over, never
+/// zeroed again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Scratch {
+    /// How many bytes are in use.
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Forgets what is behind the first `used` bytes.
+    pub(crate) fn cut(&mut self, used: usize) {
+        self.used = used.min(self.used);
+    }
+
+    /// How many bytes it holds on to.
+    pub(crate) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    /// The next `n` bytes, with unspecified contents.
+    fn take(&mut self, n: usize) -> &mut [u8] {
+        let end = self.used + n;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        let part = &mut self.bytes[self.used..end];
+        self.used = end;
+        part
+    }
+}
+
 /// Where a page's decompressed bytes are: among those that were read, or in scratch.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
@@ -151,10 +187,10 @@ pub(crate) enum Body {
 }
 
 impl Body {
-    pub(crate) fn bytes<'a>(&'a self, scratch: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn bytes<'a>(&'a self, scratch: &'a Scratch) -> &'a [u8] {
         match self {
             Self::Read(bytes) => bytes,
-            Self::Scratch(range) => scratch.get(range.clone()).unwrap_or_default(),
+            Self::Scratch(range) => scratch.bytes.get(range.clone()).unwrap_or_default(),
         }
     }
 }
@@ -165,7 +201,7 @@ pub(crate) fn open(
     header: &PageHeader,
     bytes: &Bytes,
     codec: Codec,
-    scratch: &mut Vec<u8>,
+    scratch: &mut Scratch,
 ) -> Result<Body> {
     let body = bytes.slice(header.bytes..header.whole());
     if let Some(crc) = header.crc {
@@ -183,9 +219,8 @@ pub(crate) fn open(
         }
         return Ok(Body::Read(body));
     }
-    let start = scratch.len();
-    scratch.resize(start + header.plain, 0);
-    let out = &mut scratch[start..];
+    let start = scratch.used();
+    let out = scratch.take(header.plain);
     // Levels of version 2 stay as they are.
     let levels =
         if header.kind == PageKind::DataV2 { header.repetition + header.definition } else { 0 };

@@ -5,6 +5,7 @@ use crate::convert::Convert;
 use crate::decode::{Form, Piece, Rows, column};
 use crate::files::{ChunkPlan, Files, Want};
 use crate::footer::Leaf;
+use crate::page::Scratch;
 use crate::sort::sorted;
 use arrow_buffer::ScalarBuffer;
 use bytemuck::Pod;
@@ -18,7 +19,7 @@ use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that are read at a time: as the next wave is read while one is decoded, two are held.
-const WAVE: u64 = 48 << 20;
+const WAVE: u64 = 24 << 20;
 /// Decompressed bytes that one task decodes, about: small enough to stay in a core's cache, large
 /// enough to be worth a task.
 const PART: u64 = 2 << 20;
@@ -28,7 +29,7 @@ const PART: u64 = 2 << 20;
 pub(crate) struct Context {
     pub(crate) files: Arc<Files>,
     pub(crate) engine: Arc<Engine>,
-    scratch: Mutex<Vec<Vec<u8>>>,
+    scratch: Mutex<Vec<Scratch>>,
 }
 
 impl Context {
@@ -37,14 +38,14 @@ impl Context {
     }
 
     /// Runs work with scratch that was used before, so that its pages are there.
-    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         let lock = || self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = lock().pop();
         let mut scratch = kept.unwrap_or_default();
         let answer = work(&mut scratch);
         let mut kept = lock();
-        // One for each thread; none that an odd page made huge.
-        if kept.len() < self.engine.threads() && scratch.capacity() <= 64 << 20 {
+        // Some for each thread, since tasks wait for others within; none that an odd page made huge.
+        if kept.len() < 4 * self.engine.threads() && scratch.capacity() <= 16 << 20 {
             kept.push(scratch);
         }
         answer
@@ -75,7 +76,8 @@ pub(crate) struct Matrix {
     pub(crate) data: usize,
     pub(crate) n_vars: u64,
     pub(crate) value_type: ValueType,
-    /// The type of indices in blobs, and in answers.
+    /// The type of indices in blobs, and in answers. Its highest number must be of no gene, where they
+    /// come from lists.
     pub(crate) index_type: ValueType,
     pub(crate) blob: bool,
     pub(crate) genes: Genes,
@@ -118,7 +120,47 @@ impl Matrix {
             let plain = plain.fold(0, u64::saturating_add);
             Planned { want, chunks, plain }
         };
-        files.split(rows).into_iter().map(one).collect()
+        let wants = files.split(rows).into_iter().flat_map(|want| self.cut(files, want));
+        wants.map(one).collect()
+    }
+
+    /// Cuts rows of a group between pages, so that each part makes one task.
+    fn cut(&self, files: &Files, want: Want) -> Vec<Want> {
+        let chunks = self.leaves().map(|leaf| files.chunk(want.group, leaf));
+        let tables = chunks.map(|chunk| chunk.pages.get().filter(|t| t.start() == chunk.start));
+        // A dictionary would be read for each part, and so would a whole chunk.
+        let [Some(_), Some(table)] = tables else { return vec![want] };
+        let n_rows = u64::from(files.groups[want.group].n_rows).max(1);
+        let plain = chunks.iter().map(|c| c.plain).fold(0, u64::saturating_add);
+        let most = u32::try_from(PART.saturating_mul(n_rows) / plain.max(1)).unwrap_or(u32::MAX);
+        let mut parts: Vec<Want> = Vec::new();
+        let (mut n, mut last) = (0, usize::MAX);
+        for range in &want.rows {
+            let mut rest = range.clone();
+            while !rest.is_empty() {
+                let page = table.page_of(rest.start);
+                let end = table.rows(page).end.clamp(rest.start + 1, rest.end);
+                let rows = rest.start..end;
+                let len = end - rest.start;
+                match parts.last_mut() {
+                    // Rows of one page stay together.
+                    Some(part) if page == last || n + len <= most => {
+                        n += len;
+                        match part.rows.last_mut() {
+                            Some(before) if before.end == rows.start => before.end = rows.end,
+                            _ => part.rows.push(rows),
+                        }
+                    }
+                    _ => {
+                        n = len;
+                        parts.push(Want { group: want.group, rows: vec![rows] });
+                    }
+                }
+                last = page;
+                rest.start = end;
+            }
+        }
+        parts
     }
 
     /// What reading costs. How many values each row has is not known before it is read; a row counts
@@ -225,7 +267,7 @@ impl Matrix {
         &self,
         context: &Context,
         part: &[(Planned, [&[Bytes]; 2])],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<CsrSegment> {
         let files = &context.files;
         let pieces = |k: usize| -> Vec<Piece<'_>> {
@@ -275,25 +317,40 @@ impl Matrix {
             let data = Values::from_bytes(self.value_type, data)?;
             CsrSegment::try_new_sorting(indptr.clone(), &indices, &data, self.n_vars)
         };
-        build().map_err(place)
+        let no_gene = match self.index_type {
+            ValueType::U16 => u64::from(u16::MAX),
+            _ => u64::from(NO_GENE),
+        };
+        build().map_err(|e| {
+            let past = !self.blob && e.message().contains(&no_gene.to_string());
+            let what = format!("a gene index is not below n_vars, {}", self.n_vars);
+            let row = e.context().find(|(key, _)| *key == "row").map(|(_, row)| row.to_owned());
+            place(match row.filter(|_| past) {
+                Some(row) => Error::corrupt(what).with("row", row),
+                None => e,
+            })
+        })
     }
 
-    fn genes<T: Pod + TryFrom<u64> + TryFrom<u32> + PartialEq + Send + Sync>(
+    fn genes<T: Pod + TryFrom<u32> + PartialEq + Send + Sync>(
         &self,
         files: &Files,
         pieces: &[Piece<'_>],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         pool: &cellfeed_core::io::BufferPool,
     ) -> Result<Rows> {
         let leaf = &files.leaves[self.indices];
         let form: Form<'_, T> = match &self.genes {
             _ if self.blob => Form::Blob,
             Genes::Columns => {
+                // A dictionary may have what no wanted row has: it is refused where it is wanted.
                 let n_vars = self.n_vars;
+                let narrow = size_of::<T>() == 2;
                 let number = move |gene: u64| {
-                    T::try_from(gene).ok().filter(|_| gene < n_vars).ok_or_else(|| {
-                        Error::corrupt(format!("gene index {gene} is not below n_vars, {n_vars}"))
-                    })
+                    let gene = u32::try_from(gene).ok().filter(|&g| u64::from(g) < n_vars);
+                    let gene = gene.unwrap_or(NO_GENE);
+                    let gene = if narrow { gene & 0xffff } else { gene };
+                    T::try_from(gene).map_err(|_| Error::internal("a gene's number"))
                 };
                 Form::List(Convert::genes(leaf, number)?)
             }
@@ -324,7 +381,7 @@ impl Matrix {
         &self,
         files: &Files,
         pieces: &[Piece<'_>],
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
         pool: &cellfeed_core::io::BufferPool,
     ) -> Result<Rows> {
         let leaf = &files.leaves[self.data];

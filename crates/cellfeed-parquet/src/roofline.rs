@@ -61,7 +61,7 @@ pub(crate) fn measure(
         let plain = pool.install(|| {
             let one = |&(chunk, plan, bytes): &(_, _, &[_])| -> Result<u64> {
                 context.with_scratch(|scratch| {
-                    scratch.clear();
+                    scratch.cut(0);
                     let (dictionary, pages) = pages(chunk, plan, bytes)?;
                     let mut n = 0;
                     for page in dictionary.iter().chain(&pages) {

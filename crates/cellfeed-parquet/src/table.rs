@@ -5,6 +5,7 @@ use crate::column::{Collector, Stored};
 use crate::files::{Chunk, footer_of};
 use crate::footer::Footer;
 use crate::header::{ColumnEntry, Extent, TableEntry};
+use crate::page::Scratch;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
@@ -54,7 +55,7 @@ impl SmallFile {
     /// A whole column.
     pub(crate) fn column(&self, leaf: usize, stored: &Stored) -> Result<ArrayRef> {
         let mut collector = Collector::new(&self.footer.leaves[leaf], stored);
-        let (mut first_row, mut scratch) = (0, Vec::new());
+        let (mut first_row, mut scratch) = (0, Scratch::default());
         for group in &self.footer.groups {
             let chunk = Chunk::new(&group.chunks[leaf]);
             let n_rows = u32::try_from(group.n_rows).unwrap_or(u32::MAX);
@@ -86,6 +87,11 @@ pub(crate) fn describe(
     })?;
     let (guess, found) = Stored::guess(&footer.leaves[leaf])
         .map_err(|why| blame(Error::corrupt(format!("the column cannot be read: {why}"))))?;
+    if entry.unsigned != matches!(guess, Stored::Unsigned) {
+        return Err(blame(Error::corrupt(
+            "the column's numbers have a sign, or none, unlike announced",
+        )));
+    }
     let (stored, kind) = match (&entry.categories, guess, found) {
         (None, stored, kind) if kind.as_str() == entry.kind => (stored, kind),
         (Some(extent), stored @ (Stored::Text | Stored::Signed), _)

@@ -14,6 +14,8 @@ pub(crate) struct Page {
     pub(crate) bytes: Bytes,
     /// Its rows in the group, where the index says them.
     pub(crate) rows: Option<Range<u32>>,
+    /// Where it is in the chunk, where all of that was read.
+    pub(crate) at: u32,
 }
 
 /// The dictionary of a chunk, if it has one, and the data pages.
@@ -35,7 +37,7 @@ pub(crate) fn pages(
     }
     for run in &plan.runs {
         let bytes = piece()?;
-        let (Some(numbers), Some(table)) = (&run.pages, &chunk.pages) else {
+        let (Some(numbers), Some(table)) = (&run.pages, chunk.pages.get()) else {
             walk.whole(bytes)?;
             continue;
         };
@@ -72,7 +74,7 @@ impl Walk<'_> {
                 self.chunk.plain
             )));
         }
-        Ok(Page { header, bytes: bytes.clone(), rows: None })
+        Ok(Page { header, bytes: bytes.clone(), rows: None, at: 0 })
     }
 
     fn whole(&mut self, bytes: &Bytes) -> Result<()> {
@@ -85,7 +87,8 @@ impl Walk<'_> {
                     self.chunk.n_values
                 )));
             }
-            let page = self.header(&bytes.slice(at..))?;
+            let mut page = self.header(&bytes.slice(at..))?;
+            page.at = u32::try_from(at).unwrap_or(u32::MAX);
             at += page.header.whole();
             match page.header.kind {
                 PageKind::Other => {}

@@ -85,6 +85,7 @@ impl ColumnWriter {
             name: self.schema.name.clone(),
             column: self.column.clone(),
             kind: self.schema.kind.as_str().to_owned(),
+            unsigned: self.unsigned == Some(true),
             ordered,
             categories: None,
         }

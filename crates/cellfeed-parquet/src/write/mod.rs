@@ -5,7 +5,7 @@ mod file;
 mod matrix;
 
 use crate::codec::Codec;
-use crate::header::{Extent, Header, KEY, LayoutName, TableEntry, VERSION};
+use crate::header::{Extent, Header, LayoutName, TableEntry, VERSION};
 use arrow_array::{ArrayRef, StringArray};
 use cellfeed_core::io::Staging;
 use cellfeed_core::{
@@ -281,7 +281,7 @@ impl StoreWriter for ParquetWriter {
         };
         let mut fields: Vec<_> = self.matrices.iter().flat_map(MatrixWriter::fields).collect();
         fields.extend(obs.iter().chain(&index).map(ColumnWriter::field));
-        let metadata = [(KEY.to_owned(), header.text()?)];
+        let metadata = header.metadata()?;
         let Self { staging, file, new, matrices, n_obs, .. } = *self;
         let (out, bytes) = file.finish(&fields, &metadata)?;
         drop(out);

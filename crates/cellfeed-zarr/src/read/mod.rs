@@ -4,6 +4,7 @@ pub(crate) mod array;
 mod chunk;
 pub(crate) mod column;
 pub(crate) mod dense;
+pub(crate) mod extras;
 mod grid;
 mod locate;
 pub(crate) mod sparse;

@@ -80,8 +80,10 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     if top.array.is_some() {
         return Err(Error::unsupported("the root is an array, not an AnnData group"));
     }
-    if node(root(context), &join(at, "obs"))?.is_none() {
-        return Err(Error::unsupported("this is no AnnData store: it has no obs"));
+    if node(root(context), &join(at, "obs"))?.is_none()
+        || node(root(context), &join(at, "mod"))?.is_some()
+    {
+        return Err(Error::unsupported(format!("this is no AnnData store{}", parts(context, at)?)));
     }
     let obs = frame(context, &join(at, "obs"))?;
     let var = frame(context, &join(at, "var"))?;
@@ -145,6 +147,20 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
         var: var_schema,
     };
     Ok(Opened { schema, matrices, obs, var, raw_var })
+}
+
+/// Where AnnData groups lie in stores that hold several: MuData, SpatialData.
+fn parts(context: &Context, at: &str) -> Result<String> {
+    for folder in ["mod", "tables"] {
+        let folder = join(at, folder);
+        if root(context).join(&folder).is_dir()
+            && let Some(first) = members(root(context), &folder)?.first()
+        {
+            let path = root(context).join(&folder).join(first);
+            return Ok(format!(", but has some in {folder}: open {} for example", path.display()));
+        }
+    }
+    Ok(": it has no obs".to_owned())
 }
 
 fn var_schema(context: &Context, var: &Frame) -> Result<VarSchema> {
@@ -338,8 +354,7 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
     let categorical = |codes: Array, categories: &str, ordered: bool| {
         let n = length(&codes)?;
         integers(codes.meta.kind, &[]).map_err(|e| codes.blame(e))?;
-        let values = Arc::new(array(context, categories)?);
-        let texts = block_on(texts_of(context, &values))?;
+        let texts = block_on(categories_of(context, categories))?;
         let kind = ColumnKind::Categorical { categories: Arc::new(texts), ordered };
         Ok((Column::new(schema(kind), Source::Categorical { codes: Arc::new(codes) }), n))
     };
@@ -385,7 +400,20 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
     }
 }
 
-/// Categories as text, whatever they are.
+/// Categories as text; anndata 0.11 and later may keep them as a nullable array.
+async fn categories_of(context: &Context, path: &str) -> Result<Vec<String>> {
+    if need(context, path)?.text("encoding-type") != Some("nullable-string-array") {
+        return texts_of(context, &Arc::new(array(context, path)?)).await;
+    }
+    let values = Arc::new(array(context, &join(path, "values"))?);
+    let mask = vector(context, &join(path, "mask"), values.meta.len())?;
+    if mask.read_all(context).await?.iter().any(|&missing| missing != 0) {
+        return Err(mask.blame(Error::corrupt("a category is missing")));
+    }
+    texts_of(context, &values).await
+}
+
+/// Values as text, whatever they are.
 async fn texts_of(context: &Context, values: &Arc<Array>) -> Result<Vec<String>> {
     if values.meta.shape.len() != 1 {
         return Err(values.blame(Error::corrupt("categories are no list")));

@@ -35,6 +35,19 @@ impl Group {
         self.schema.pick(key, &self.matrices)
     }
 
+    /// What a benchmark measures of a matrix's rows.
+    pub(crate) fn measure(
+        &self,
+        key: &MatrixKey,
+        rows: &RowRanges,
+        bench: &mut read::roofline::Bench,
+    ) -> Result<()> {
+        match self.matrix(key)? {
+            Matrix::Sparse(m) => bench.measure(&self.context, m, rows).map_err(|e| self.blame(e)),
+            _ => Err(Error::unsupported("limits are known for CSR matrices alone")),
+        }
+    }
+
     fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
         match self.matrices.iter().find(|(k, _)| k == key) {
             Some((_, Matrix::ByColumns(matrix))) => {

@@ -189,8 +189,11 @@ impl Planner<'_> {
             ));
         }
         let mut array = Array::new(ArrayMeta::new(found)?);
+        if let Kind::Record(_) = array.meta.kind {
+            return Err(Error::unsupported("a table of records is not carried over"));
+        }
         array.measure(self.context)?;
-        let text = matches!(array.meta.kind, Kind::Text | Kind::Fixed(_));
+        let text = matches!(array.meta.kind, Kind::Text | Kind::Fixed(_) | Kind::Bytes(_));
         let mut attributes = self.attributes(path, &found.attributes);
         if !inside && kind(&attributes).is_empty() {
             attributes.extend(match (text, array.meta.shape.is_empty()) {
@@ -304,9 +307,10 @@ fn build<'a>(
 
 async fn read_array(context: &Context, array: &Arc<Array>) -> Result<Tree> {
     let values = match array.meta.kind {
-        Kind::Text | Kind::Fixed(_) => {
+        Kind::Text | Kind::Fixed(_) | Kind::Bytes(_) => {
             ArrayValues::Texts(StringArray::from_iter_values(array.read_text(context).await?))
         }
+        Kind::Record(_) => return Err(Error::internal("a table of records")),
         Kind::Bool => {
             let bytes = array.read_all(context).await?;
             ArrayValues::Bools(bytes.iter().map(|&b| b != 0).collect())

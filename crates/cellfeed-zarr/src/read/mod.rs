@@ -7,6 +7,7 @@ pub(crate) mod dense;
 pub(crate) mod extras;
 mod grid;
 mod locate;
+pub(crate) mod roofline;
 pub(crate) mod sparse;
 mod text;
 

@@ -8,6 +8,7 @@
 use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
 use cellfeed::io::{Engine, EngineOptions, Roofline};
+use cellfeed::zarr::{ZarrBackend, ZarrOptions};
 use cellfeed::{Backend, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy};
 use clap::Parser;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 /// The bare limits of this machine for one epoch of block shuffling from a store.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A .h5ad or 10x .h5 file whose matrix is CSR, a .csr store, or a BioNeMo SCDL folder.
+    /// A .h5ad or 10x .h5 file or a .zarr store whose matrix is CSR, a .csr store, or a BioNeMo SCDL folder.
     store: PathBuf,
     /// Cells in a minibatch.
     #[arg(long, default_value_t = 64)]
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
 enum Store {
     Hdf5(Box<Hdf5Backend>),
     Csr(CsrBackend),
+    Zarr(ZarrBackend),
 }
 
 impl Store {
@@ -72,6 +74,7 @@ impl Store {
         match self {
             Self::Hdf5(backend) => backend.schema().n_obs,
             Self::Csr(backend) => backend.schema().n_obs,
+            Self::Zarr(backend) => backend.schema().n_obs,
         }
     }
 
@@ -85,6 +88,8 @@ impl Store {
         match self {
             Self::Hdf5(backend) => backend.roofline(key, fetches, threads, cold),
             Self::Csr(backend) => backend.roofline(key, fetches, threads, cold),
+            // It reads through the byte source in either case.
+            Self::Zarr(backend) => backend.roofline(key, fetches, threads),
         }
     }
 }
@@ -97,6 +102,9 @@ fn run(args: &Args) -> Result<()> {
     let csr = || CsrBackend::open(&args.store, Arc::clone(&engine), &CsrOptions::default());
     let store = if cellfeed::csr::looks_like(&args.store) {
         Store::Csr(csr()?)
+    } else if cellfeed::zarr::looks_like(&args.store) {
+        let options = ZarrOptions::default();
+        Store::Zarr(ZarrBackend::open(&args.store, Arc::clone(&engine), &options)?)
     } else {
         Store::Hdf5(Box::new(hdf5()?))
     };

@@ -98,3 +98,24 @@ fn a_collection_lacks_no_dataset() {
     let alone = data().join("annbatch-collection.zarr/dataset_1");
     assert_eq!(open(&alone).unwrap().schema().n_obs, 25);
 }
+
+/// Cells without genes are cells all the same.
+#[test]
+fn a_dense_matrix_of_no_genes_has_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("x.zarr");
+    copy(&data().join("v3-dense-chunks.zarr"), &store);
+    for (array, shape) in [("X", "[37, 0]"), ("var/_index", "[0]")] {
+        let path = store.join(array).join("zarr.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if array == "X" {
+            assert_eq!(value["shape"][0], 37);
+        }
+        value["shape"] = serde_json::from_str(shape).unwrap();
+        std::fs::write(&path, value.to_string()).unwrap();
+    }
+    let store = open(&store).unwrap();
+    let rows = block_on(store.read_all_rows(&MatrixKey::X)).unwrap();
+    assert_eq!((rows.n_rows(), rows.nnz()), (37, 0));
+}

@@ -11,6 +11,7 @@ use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
 use cellfeed::io::{Engine, EngineOptions, Roofline};
 use cellfeed::parquet::{ParquetBackend, ParquetOptions};
+use cellfeed::zarr::{ZarrBackend, ZarrOptions};
 use cellfeed::{
     Backend, CsrRows, FetchPlan, Indices, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy,
 };
@@ -26,7 +27,8 @@ use std::time::Instant;
 /// The bare limits of this machine for one epoch of block shuffling from a store.
 #[derive(Debug, Parser)]
 struct Args {
-    /// A .h5ad or 10x .h5 file whose matrix is CSR, a .csr store, Parquet, or a BioNeMo SCDL folder.
+    /// A .h5ad or 10x .h5 file or a .zarr store whose matrix is CSR, a .csr store, Parquet, or a
+    /// BioNeMo SCDL folder.
     store: PathBuf,
     /// Cells in a minibatch.
     #[arg(long, default_value_t = 64)]
@@ -75,6 +77,7 @@ enum Store {
     Hdf5(Box<Hdf5Backend>),
     Csr(CsrBackend),
     Parquet(Box<ParquetBackend>),
+    Zarr(ZarrBackend),
 }
 
 impl Store {
@@ -83,6 +86,7 @@ impl Store {
             Self::Hdf5(backend) => &**backend,
             Self::Csr(backend) => backend,
             Self::Parquet(backend) => &**backend,
+            Self::Zarr(backend) => backend,
         }
     }
 
@@ -97,6 +101,8 @@ impl Store {
             Self::Hdf5(backend) => backend.roofline(key, fetches, threads, cold),
             Self::Csr(backend) => backend.roofline(key, fetches, threads, cold),
             Self::Parquet(backend) => backend.roofline(key, fetches, threads, cold),
+            // It reads through the byte source in either case.
+            Self::Zarr(backend) => backend.roofline(key, fetches, threads),
         }
     }
 }
@@ -185,6 +191,9 @@ fn run(args: &Args) -> Result<()> {
         Store::Csr(csr()?)
     } else if cellfeed::parquet::is_parquet(&args.store) {
         Store::Parquet(Box::new(parquet()?))
+    } else if cellfeed::zarr::looks_like(&args.store) {
+        let options = ZarrOptions::default();
+        Store::Zarr(ZarrBackend::open(&args.store, Arc::clone(&engine), &options)?)
     } else {
         Store::Hdf5(Box::new(hdf5()?))
     };

@@ -4,9 +4,10 @@ use crate::collection;
 use crate::group::Group;
 use crate::options::ZarrOptions;
 use crate::read::Context;
+use crate::read::roofline::Bench;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
-use cellfeed_core::io::{Engine, FileSet};
+use cellfeed_core::io::{Engine, FileSet, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
 };
@@ -17,6 +18,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct ZarrBackend {
     inner: Arc<dyn Backend>,
+    /// The one group, or those of a collection.
+    groups: Vec<Arc<Group>>,
 }
 
 /// Whether a path is a Zarr store, by its files.
@@ -42,11 +45,47 @@ impl ZarrBackend {
         }
         let files = Arc::new(FileSet::new(path, Arc::clone(&engine)));
         let context = Context { files, engine };
-        let inner: Arc<dyn Backend> = match collection::datasets(path).map_err(blame)? {
-            Some(datasets) => collection::open(&context, &datasets).map_err(blame)?,
-            None => Arc::new(Group::open(&context, "").map_err(blame)?),
-        };
-        Ok(Self { inner })
+        if let Some(datasets) = collection::datasets(path).map_err(blame)? {
+            let groups = collection::open(&context, &datasets).map_err(blame)?;
+            let inner = collection::join(&context, &groups).map_err(blame)?;
+            return Ok(Self { inner, groups });
+        }
+        let group = Arc::new(Group::open(&context, "").map_err(blame)?);
+        Ok(Self { inner: Arc::clone(&group) as Arc<dyn Backend>, groups: vec![group] })
+    }
+
+    /// How long disk, decoder and memory take for just the bytes that these fetches need: for
+    /// benchmarks. Blocks, and works on `threads` threads of its own.
+    ///
+    /// # Errors
+    /// As [`read_rows`](Backend::read_rows), and `Unsupported` for what is not CSR.
+    #[doc(hidden)]
+    pub fn roofline(
+        &self,
+        matrix: &MatrixKey,
+        fetches: &[RowRanges],
+        threads: usize,
+    ) -> Result<Roofline> {
+        let (mut bench, mut first) = (Bench::new(threads)?, true);
+        // Once before anything is timed: buffers are kept ones, whose pages are there.
+        for rows in fetches.iter().take(1).chain(fetches) {
+            rows.check_within(self.schema().n_obs)?;
+            let mut start = 0;
+            for group in &self.groups {
+                let end = start + group.schema().n_obs;
+                let within = rows.as_slice().iter().map(|r| {
+                    let cut = |row: u64| row.clamp(start, end) - start;
+                    cut(r.start)..cut(r.end)
+                });
+                let part = RowRanges::try_from_ranges(within.filter(|r| !r.is_empty()))?;
+                group.measure(matrix, &part, &mut bench)?;
+                start = end;
+            }
+            if std::mem::take(&mut first) {
+                bench.limits = Roofline::default();
+            }
+        }
+        Ok(bench.limits)
     }
 }
 

@@ -50,13 +50,19 @@ pub(crate) fn datasets(root: &Path) -> Result<Option<Vec<String>>> {
     Ok(Some(found.into_iter().map(|(_, name)| name).collect()))
 }
 
-/// Opens datasets as one store.
-pub(crate) fn open(context: &Context, datasets: &[String]) -> Result<Arc<dyn Backend>> {
-    let mut groups: Vec<Arc<dyn Backend>> = Vec::with_capacity(datasets.len());
+/// Opens datasets.
+pub(crate) fn open(context: &Context, datasets: &[String]) -> Result<Vec<Arc<Group>>> {
+    let mut groups = Vec::with_capacity(datasets.len());
     for name in datasets {
         let group = Group::open(context, name).map_err(|e| e.with_default("element", name))?;
         groups.push(Arc::new(group));
     }
+    Ok(groups)
+}
+
+/// Datasets as one store.
+pub(crate) fn join(context: &Context, groups: &[Arc<Group>]) -> Result<Arc<dyn Backend>> {
+    let groups = groups.iter().map(|g| Arc::clone(g) as Arc<dyn Backend>).collect();
     let engine = Arc::clone(&context.engine);
     let joined = ConcatBackend::try_new(groups, &ConcatOptions::default(), engine)?;
     let schema = Schema {

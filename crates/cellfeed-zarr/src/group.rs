@@ -1,9 +1,8 @@
 //! One AnnData group as a backend: looks matrices and columns up, and leaves the reading to `read`.
 
 use crate::layout::{self, Frame, Matrix, Opened};
-use crate::meta::join;
 use crate::read::sparse::SparseMatrix;
-use crate::read::{Context, as_u64};
+use crate::read::{self, Context};
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::{
@@ -34,6 +33,19 @@ impl Group {
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
         self.schema.pick(key, &self.matrices)
+    }
+
+    /// What a benchmark measures of a matrix's rows.
+    pub(crate) fn measure(
+        &self,
+        key: &MatrixKey,
+        rows: &RowRanges,
+        bench: &mut read::roofline::Bench,
+    ) -> Result<()> {
+        match self.matrix(key)? {
+            Matrix::Sparse(m) => bench.measure(&self.context, m, rows).map_err(|e| self.blame(e)),
+            _ => Err(Error::unsupported("limits are known for CSR matrices alone")),
+        }
     }
 
     fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
@@ -143,18 +155,9 @@ impl Backend for Group {
 
 #[async_trait]
 impl Archive for Group {
-    async fn read_extras(&self, _limit: u64) -> Result<Extras> {
-        let mut extras = Extras::default();
-        for name in ["uns", "obsm", "varm", "obsp", "varp"] {
-            let path = join(&self.at, name);
-            let folder = self.context.files.root().join(&path);
-            let members = crate::meta::members(self.context.files.root(), &path);
-            if folder.is_dir() && as_u64(members?.len()) > 0 {
-                let why = "the Zarr reader does not carry it over";
-                extras.left_out.push((name.to_owned(), why.to_owned()));
-            }
-        }
-        Ok(extras)
+    async fn read_extras(&self, limit: u64) -> Result<Extras> {
+        let read = read::extras::read_extras(&self.context, &self.at, limit).await;
+        read.map_err(|e| self.blame(e))
     }
 
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {

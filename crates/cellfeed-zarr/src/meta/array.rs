@@ -1,7 +1,7 @@
 //! Metadata of an array, v2 or v3, in one form: shape, chunks, shards, codecs, names of files.
 
-use super::Node;
 use super::dtype::{self, Kind};
+use super::{Node, record};
 use crate::codec::{self, Codec};
 use cellfeed_core::{ArrayStorage, Error, Result};
 use serde_json::Value;
@@ -163,7 +163,10 @@ fn v2(path: &str, meta: &Value) -> Result<ArrayMeta> {
     if !filters.is_empty() && !vlen {
         return Err(Error::unsupported(format!("the filters {names:?} are not read")));
     }
-    let (kind, big_endian) = dtype::v2(&meta["dtype"], vlen)?;
+    let (kind, big_endian) = match &meta["dtype"] {
+        structured @ Value::Array(_) => (Kind::Record(record::fields(structured)?.1), false),
+        simple => dtype::v2(simple, vlen)?,
+    };
     let order = (meta["order"].as_str() == Some("F") && shape.len() > 1)
         .then(|| (0..shape.len()).rev().collect());
     Ok(ArrayMeta {

@@ -12,6 +12,10 @@ pub(crate) enum Kind {
     Text,
     /// Text of so many characters of four bytes (UCS-4).
     Fixed(usize),
+    /// Text of so many bytes.
+    Bytes(usize),
+    /// A record of so many bytes, of which fields are read.
+    Record(usize),
 }
 
 impl Kind {
@@ -22,6 +26,7 @@ impl Kind {
             Self::Bool => Some(1),
             Self::Text => None,
             Self::Fixed(chars) => chars.checked_mul(4),
+            Self::Bytes(n) | Self::Record(n) => Some(n),
         }
     }
 
@@ -40,6 +45,8 @@ impl Kind {
             Self::Bool => "bool".to_owned(),
             Self::Text => "string".to_owned(),
             Self::Fixed(chars) => format!("U{chars}"),
+            Self::Bytes(n) => format!("S{n}"),
+            Self::Record(n) => format!("record of {n} bytes"),
         }
     }
 }
@@ -56,7 +63,7 @@ pub(crate) fn v3(name: &Value) -> Result<Kind> {
         && object.get("name").and_then(Value::as_str) == Some("fixed_length_utf32")
     {
         let bytes = name["configuration"]["length_bytes"].as_u64();
-        let chars = bytes.filter(|b| b.is_multiple_of(4) && *b <= 1 << 20);
+        let chars = bytes.filter(|b| b.is_multiple_of(4) && (1..=1 << 20).contains(b));
         let chars = chars.and_then(|b| usize::try_from(b / 4).ok());
         return chars.map(Kind::Fixed).ok_or_else(|| unknown(name));
     }
@@ -101,10 +108,17 @@ pub(crate) fn v2(name: &Value, vlen: bool) -> Result<(Kind, bool)> {
         "f2" => Kind::Number(ValueType::F16),
         "f4" => Kind::Number(ValueType::F32),
         "f8" => Kind::Number(ValueType::F64),
-        _ => match code.strip_prefix('U').and_then(|n| n.parse::<usize>().ok()) {
-            Some(chars) if chars <= 1 << 18 => Kind::Fixed(chars),
-            _ => return Err(unknown(name)),
-        },
+        _ => {
+            let length = |letter| {
+                let n = code.strip_prefix(letter).and_then(|n| n.parse::<usize>().ok());
+                n.filter(|n| *n > 0)
+            };
+            match (length('U'), length('S')) {
+                (Some(chars), _) if chars <= 1 << 18 => Kind::Fixed(chars),
+                (_, Some(n)) if n <= 1 << 20 => Kind::Bytes(n),
+                _ => return Err(unknown(name)),
+            }
+        }
     };
     Ok((kind, order == ">"))
 }

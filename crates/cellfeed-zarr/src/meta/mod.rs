@@ -5,6 +5,7 @@
 
 pub(crate) mod array;
 pub(crate) mod dtype;
+pub(crate) mod record;
 
 use cellfeed_core::{Error, Result};
 use serde_json::{Map, Value};

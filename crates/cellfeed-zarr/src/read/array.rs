@@ -95,11 +95,9 @@ impl Array {
         if self.meta.shape.len() > 1 {
             return Err(self.blame(Error::unsupported("text of several dimensions is not read")));
         }
-        if let Kind::Fixed(chars) = self.meta.kind {
+        if self.meta.kind.size().is_some() {
             let bytes = self.read_all(context).await?;
-            let texts =
-                bytes.chunks_exact((chars * 4).max(1)).map(text::utf32).collect::<Result<Vec<_>>>();
-            return texts.map_err(|e| self.blame(e));
+            return text::fixed(self.meta.kind, &bytes).map_err(|e| self.blame(e));
         }
         self.check_plausible(context)?;
         let chunks = grid::all(&self.meta.grid());

@@ -3,6 +3,7 @@
 use super::Context;
 use super::array::{Array, integers};
 use crate::meta::dtype::Kind;
+use crate::meta::record::Field;
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
 use bytes::Bytes;
 use cellfeed_core::{
@@ -14,8 +15,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Where the values of a column are.
 #[derive(Debug)]
 pub(crate) enum Source {
-    Plain { values: Arc<Array>, mask: Option<Arc<Array>> },
-    Categorical { codes: Arc<Array> },
+    Plain {
+        values: Arc<Array>,
+        mask: Option<Arc<Array>>,
+    },
+    Categorical {
+        codes: Arc<Array>,
+    },
+    /// A field of a table of records; codes, if the column is categorical.
+    Field {
+        table: Arc<Array>,
+        field: Field,
+    },
 }
 
 /// A column that can be read.
@@ -46,24 +57,39 @@ impl Column {
         Ok(read)
     }
 
+    fn categorical(&self, codes: Vec<i64>) -> Result<ArrayRef> {
+        let ColumnKind::Categorical { categories, .. } = &self.schema.kind else {
+            return Err(Error::internal("a categorical column of another kind"));
+        };
+        let n = i64::try_from(categories.len()).unwrap_or(i64::MAX);
+        let mut keys = Vec::with_capacity(codes.len());
+        for code in codes {
+            if code < -1 || code >= n {
+                return Err(Error::corrupt(format!(
+                    "the code {code} has no category; there are {n}"
+                )));
+            }
+            keys.push(i32::try_from(code).ok().filter(|c| *c >= 0));
+        }
+        categorical_array(keys, categories)
+    }
+
     async fn fetch(&self, context: &Context) -> Result<ArrayRef> {
         match &self.source {
             Source::Categorical { codes } => {
-                let ColumnKind::Categorical { categories, .. } = &self.schema.kind else {
-                    return Err(Error::internal("a categorical column of another kind"));
-                };
                 let found = codes.read_integers(context).await?;
-                let n = i64::try_from(categories.len()).unwrap_or(i64::MAX);
-                let mut keys = Vec::with_capacity(found.len());
-                for code in found {
-                    if code < -1 || code >= n {
-                        return Err(codes.blame(Error::corrupt(format!(
-                            "the code {code} has no category; there are {n}"
-                        ))));
+                self.categorical(found).map_err(|e| codes.blame(e))
+            }
+            Source::Field { table, field } => {
+                let (kind, length) = (field.kind, table.item()?);
+                let records = table.read_all(context).await?;
+                let column = field.of(&records, length).and_then(|bytes| match &self.schema.kind {
+                    ColumnKind::Categorical { .. } => {
+                        self.categorical(integers(kind.unwrap_or(Kind::Text), &bytes)?)
                     }
-                    keys.push(i32::try_from(code).ok().filter(|c| *c >= 0));
-                }
-                categorical_array(keys, categories).map_err(|e| codes.blame(e))
+                    _ => of_bytes(kind.unwrap_or(Kind::Text), bytes, &|_| true),
+                });
+                column.map_err(|e| table.blame(e))
             }
             Source::Plain { values, mask } => {
                 let missing = match mask {
@@ -83,38 +109,52 @@ async fn plain(
     array: &Arc<Array>,
     present: &(dyn Fn(usize) -> bool + Sync),
 ) -> Result<ArrayRef> {
-    match array.meta.kind {
-        Kind::Text | Kind::Fixed(_) => {
-            let texts = array.read_text(context).await?;
-            let texts = texts.iter().enumerate().map(|(i, t)| present(i).then_some(t.as_str()));
-            Ok(Arc::new(texts.collect::<StringArray>()))
+    let kind = array.meta.kind;
+    if kind.size().is_none() {
+        return Ok(texts(&array.read_text(context).await?, present));
+    }
+    let bytes = array.read_all(context).await?;
+    of_bytes(kind, bytes, present).map_err(|e| array.blame(e))
+}
+
+fn texts(texts: &[String], present: &(dyn Fn(usize) -> bool + Sync)) -> ArrayRef {
+    let texts = texts.iter().enumerate().map(|(i, t)| present(i).then_some(t.as_str()));
+    Arc::new(texts.collect::<StringArray>())
+}
+
+/// Values of a fixed size, in native byte order, as a column.
+fn of_bytes(
+    kind: Kind,
+    bytes: Vec<u8>,
+    present: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<ArrayRef> {
+    match kind {
+        Kind::Text | Kind::Fixed(_) | Kind::Bytes(_) => {
+            Ok(texts(&super::text::fixed(kind, &bytes)?, present))
         }
+        Kind::Record(_) => Err(Error::unsupported("a column of records is not read")),
         Kind::Bool => {
-            let bytes = array.read_all(context).await?;
             let values = bytes.iter().enumerate().map(|(i, b)| present(i).then_some(*b != 0));
             Ok(Arc::new(values.collect::<BooleanArray>()))
         }
-        Kind::Number(t) => {
-            let bytes = array.read_all(context).await?;
-            match t {
-                ValueType::F16 | ValueType::F32 | ValueType::F64 => {
-                    let values = Values::from_bytes(t, Bytes::from(bytes))?.to_f64_vec();
-                    let values = values.into_iter().enumerate();
-                    let values = values.map(|(i, v)| present(i).then_some(v));
-                    Ok(Arc::new(values.collect::<Float64Array>()))
-                }
-                ValueType::U64 => {
-                    let (words, _) = bytes.as_chunks::<8>();
-                    let values = words.iter().enumerate();
-                    let values = values.map(|(i, w)| present(i).then_some(u64::from_ne_bytes(*w)));
-                    Ok(Arc::new(values.collect::<UInt64Array>()))
-                }
-                _ => {
-                    let values = integers(array.meta.kind, &bytes)?.into_iter().enumerate();
-                    let values = values.map(|(i, v)| present(i).then_some(v));
-                    Ok(Arc::new(values.collect::<Int64Array>()))
-                }
+        Kind::Number(t) => match t {
+            ValueType::F16 | ValueType::F32 | ValueType::F64 => {
+                let values = Values::from_bytes(t, Bytes::from(bytes))?.to_f64_vec();
+                let values = values.into_iter().enumerate();
+                let values = values.map(|(i, v)| present(i).then_some(v));
+                Ok(Arc::new(values.collect::<Float64Array>()))
             }
-        }
+            ValueType::U64 => {
+                let (words, _) = bytes.as_chunks::<8>();
+                let values = words.iter().enumerate();
+                let values = values.map(|(i, w)| present(i).then_some(u64::from_ne_bytes(*w)));
+                Ok(Arc::new(values.collect::<UInt64Array>()))
+            }
+            _ => {
+                let values = integers(kind, &bytes)?.into_iter().enumerate();
+                let values = values.map(|(i, v)| present(i).then_some(v));
+                Ok(Arc::new(values.collect::<Int64Array>()))
+            }
+        },
     }
 }

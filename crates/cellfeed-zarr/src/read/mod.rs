@@ -4,8 +4,10 @@ pub(crate) mod array;
 mod chunk;
 pub(crate) mod column;
 pub(crate) mod dense;
+pub(crate) mod extras;
 mod grid;
 mod locate;
+pub(crate) mod roofline;
 pub(crate) mod sparse;
 mod text;
 

@@ -32,14 +32,14 @@ pub(crate) struct SparseMatrix {
 }
 
 /// The wanted elements of a chunk, and how many they are.
-struct Piece {
-    chunk: u64,
-    parts: Vec<Range<usize>>,
-    length: usize,
+pub(super) struct Piece {
+    pub(super) chunk: u64,
+    pub(super) parts: Vec<Range<usize>>,
+    pub(super) length: usize,
 }
 
 /// Cuts ascending ranges of elements at the borders of chunks.
-fn pieces(ranges: &[Range<u64>], chunk_len: u64) -> Vec<Piece> {
+pub(super) fn pieces(ranges: &[Range<u64>], chunk_len: u64) -> Vec<Piece> {
     let mut out: Vec<Piece> = Vec::new();
     for range in ranges {
         let mut at = range.start;

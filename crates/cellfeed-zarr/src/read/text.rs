@@ -1,9 +1,26 @@
 //! Text: of fixed width (UCS-4), and of any length behind a count.
 
+use crate::meta::dtype::Kind;
 use cellfeed_core::{Error, Result};
 
+/// Texts of fixed width, in native byte order.
+pub(super) fn fixed(kind: Kind, bytes: &[u8]) -> Result<Vec<String>> {
+    match kind {
+        Kind::Fixed(chars) => bytes.chunks_exact((chars * 4).max(1)).map(utf32).collect(),
+        Kind::Bytes(n) => bytes.chunks_exact(n.max(1)).map(zero_padded).collect(),
+        _ => Err(Error::internal("text of no fixed width")),
+    }
+}
+
+/// A text of fixed width without the zeros at its end.
+fn zero_padded(item: &[u8]) -> Result<String> {
+    let end = item.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+    let text = std::str::from_utf8(&item[..end]);
+    Ok(text.map_err(|e| Error::corrupt("a text is not UTF-8").caused_by(e))?.to_owned())
+}
+
 /// A text of fixed width, up to its first zero.
-pub(super) fn utf32(item: &[u8]) -> Result<String> {
+fn utf32(item: &[u8]) -> Result<String> {
     let (words, _) = item.as_chunks::<4>();
     let mut out = String::new();
     for word in words.iter().map(|w| u32::from_ne_bytes(*w)) {

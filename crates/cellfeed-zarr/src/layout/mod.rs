@@ -1,22 +1,25 @@
 //! Metadata to schema: matrices, obs and var of an AnnData group; refuses what contradicts itself.
 
+mod frame;
+
 use crate::meta::array::ArrayMeta;
 use crate::meta::dtype::Kind;
 use crate::meta::{Node, join, members, node};
+use crate::read::Context;
 use crate::read::array::{Array, integers};
-use crate::read::column::{Column, Source};
 use crate::read::dense::DenseMatrix;
 use crate::read::sparse::SparseMatrix;
-use crate::read::{Context, as_u64};
-use arrow_array::Array as _;
 use arrow_array::cast::AsArray;
 use cellfeed_core::{
-    ColumnKind, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result,
-    RowOffsets, Schema, ValueType, VarSchema,
+    Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, RowOffsets, Schema, ValueType,
+    VarSchema,
 };
+use frame::frame;
 use futures::executor::block_on;
 use std::path::Path;
 use std::sync::Arc;
+
+pub(crate) use frame::Frame;
 
 /// A matrix that can be read.
 #[derive(Debug)]
@@ -24,16 +27,6 @@ pub(crate) enum Matrix {
     Sparse(SparseMatrix),
     ByColumns(SparseMatrix),
     Dense(DenseMatrix),
-}
-
-/// An obs or var table.
-#[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) index: Column,
-    pub(crate) columns: Vec<Column>,
-    /// Those that cannot be read are among them.
-    pub(crate) schema: Vec<ColumnSchema>,
-    pub(crate) n_rows: u64,
 }
 
 /// An AnnData group.
@@ -59,17 +52,6 @@ fn array(context: &Context, path: &str) -> Result<Array> {
     Ok(Array::new(ArrayMeta::new(&need(context, path)?)?))
 }
 
-fn vector(context: &Context, path: &str, n: u64) -> Result<Arc<Array>> {
-    let array = array(context, path)?;
-    if array.meta.shape != [n] {
-        return Err(array.blame(Error::corrupt(format!(
-            "the shape is {:?} where {n} values should be",
-            array.meta.shape
-        ))));
-    }
-    Ok(Arc::new(array))
-}
-
 /// Opens the AnnData group at `at` (`""` for the root).
 pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     let location = root(context).join(at).display().to_string();
@@ -80,8 +62,10 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     if top.array.is_some() {
         return Err(Error::unsupported("the root is an array, not an AnnData group"));
     }
-    if node(root(context), &join(at, "obs"))?.is_none() {
-        return Err(Error::unsupported("this is no AnnData store: it has no obs"));
+    if node(root(context), &join(at, "obs"))?.is_none()
+        || node(root(context), &join(at, "mod"))?.is_some()
+    {
+        return Err(Error::unsupported(format!("this is no AnnData store{}", parts(context, at)?)));
     }
     let obs = frame(context, &join(at, "obs"))?;
     let var = frame(context, &join(at, "var"))?;
@@ -147,6 +131,20 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     Ok(Opened { schema, matrices, obs, var, raw_var })
 }
 
+/// Where AnnData groups lie in stores that hold several: MuData, SpatialData.
+fn parts(context: &Context, at: &str) -> Result<String> {
+    for folder in ["mod", "tables"] {
+        let folder = join(at, folder);
+        if root(context).join(&folder).is_dir()
+            && let Some(first) = members(root(context), &folder)?.first()
+        {
+            let path = root(context).join(&folder).join(first);
+            return Ok(format!(", but has some in {folder}: open {} for example", path.display()));
+        }
+    }
+    Ok(": it has no obs".to_owned())
+}
+
 fn var_schema(context: &Context, var: &Frame) -> Result<VarSchema> {
     let names = block_on(var.index.whole(context))?;
     let names = match names.as_string_opt::<i32>() {
@@ -190,9 +188,10 @@ fn matrix(
         let schema = of(Encoding::Dense, value_type, None, arrays, None);
         return Ok((schema, Matrix::Dense(DenseMatrix { array: Arc::new(array), value_type })));
     }
-    let by_columns = match found.text("encoding-type") {
-        Some("csr_matrix") => false,
-        Some("csc_matrix") => true,
+    // The second is of anndata 0.6 and before.
+    let by_columns = match found.text("encoding-type").or(found.text("h5sparse_format")) {
+        Some("csr_matrix" | "csr") => false,
+        Some("csc_matrix" | "csc") => true,
         other => {
             return Err(Error::unsupported(format!(
                 "{key} has the encoding-type {other:?}; csr_matrix, csc_matrix and array are read"
@@ -202,6 +201,7 @@ fn matrix(
     let shape: Option<Vec<u64>> = found
         .attributes
         .get("shape")
+        .or_else(|| found.attributes.get("h5sparse_shape"))
         .and_then(|s| s.as_array())
         .and_then(|s| s.iter().map(serde_json::Value::as_u64).collect());
     let shape = shape.ok_or_else(|| Error::corrupt(format!("{key} has no shape of lengths")))?;
@@ -266,42 +266,6 @@ fn matrix(
     })
 }
 
-/// Opens an obs or var table.
-fn frame(context: &Context, path: &str) -> Result<Frame> {
-    let found = need(context, path)?;
-    if found.array.is_some() {
-        return Err(Error::unsupported(format!(
-            "{path} is a structured array of an old version: read the store with Python anndata and \
-             write it again"
-        ))
-        .with("element", path));
-    }
-    let index = found.text("_index").unwrap_or("_index").to_owned();
-    let (head, n_rows) = column_of(context, path, &index, None)?;
-    let order: Vec<String> = match found.attributes.get("column-order").and_then(|o| o.as_array()) {
-        Some(list) => list.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect(),
-        None => members(root(context), path)?
-            .into_iter()
-            .filter(|n| *n != index && n != "__categories")
-            .collect(),
-    };
-    let (mut columns, mut schema) = (Vec::new(), Vec::new());
-    for name in order {
-        match column_of(context, path, &name, Some(n_rows)) {
-            Ok((column, _)) => {
-                schema.push(column.schema.clone());
-                columns.push(column);
-            }
-            Err(e) => schema.push(ColumnSchema {
-                name,
-                kind: ColumnKind::Unreadable(e.to_string()),
-                encoding: String::new(),
-            }),
-        }
-    }
-    Ok(Frame { index: head, columns, schema, n_rows })
-}
-
 /// The type of a matrix's values; truth values are read as 0 and 1.
 fn value_type(array: &Array) -> Result<ValueType> {
     match array.meta.kind {
@@ -312,103 +276,4 @@ fn value_type(array: &Array) -> Result<ValueType> {
                 .blame(Error::unsupported(format!("a matrix of {} is not read", other.name()))))
         }
     }
-}
-
-fn kind_of(array: &Array) -> ColumnKind {
-    match array.meta.kind {
-        Kind::Text | Kind::Fixed(_) => ColumnKind::String,
-        Kind::Bool => ColumnKind::Boolean,
-        Kind::Number(ValueType::F16 | ValueType::F32 | ValueType::F64) => ColumnKind::Float,
-        Kind::Number(_) => ColumnKind::Integer,
-    }
-}
-
-/// A column and its length, which must be `n` where that is known.
-fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Result<(Column, u64)> {
-    let path = join(frame, name);
-    let found = need(context, &path)?;
-    let length = |array: &Array| match (array.meta.shape.as_slice(), n) {
-        ([have], Some(n)) if *have != n => {
-            Err(array.blame(Error::corrupt(format!("the column has {have} values, not {n}"))))
-        }
-        ([have], _) => Ok(*have),
-        (shape, _) => Err(array.blame(Error::corrupt(format!("a column has the shape {shape:?}")))),
-    };
-    let schema = |kind| ColumnSchema { name: name.to_owned(), kind, encoding: found.encoding() };
-    let categorical = |codes: Array, categories: &str, ordered: bool| {
-        let n = length(&codes)?;
-        integers(codes.meta.kind, &[]).map_err(|e| codes.blame(e))?;
-        let values = Arc::new(array(context, categories)?);
-        let texts = block_on(texts_of(context, &values))?;
-        let kind = ColumnKind::Categorical { categories: Arc::new(texts), ordered };
-        Ok((Column::new(schema(kind), Source::Categorical { codes: Arc::new(codes) }), n))
-    };
-    let ordered = |node: &Node| node.attributes.get("ordered").and_then(serde_json::Value::as_bool);
-    if found.array.is_some() {
-        let values = Array::new(ArrayMeta::new(&found)?);
-        // anndata 0.7: codes, with the path of their categories.
-        if let Some(categories) = found.text("categories") {
-            let categories = if node(root(context), &join(frame, categories))?.is_some() {
-                join(frame, categories)
-            } else {
-                categories.to_owned()
-            };
-            let ordered = ordered(&need(context, &categories)?).unwrap_or(false);
-            return categorical(values, &categories, ordered);
-        }
-        let n = length(&values)?;
-        let source = Source::Plain { values: Arc::new(values), mask: None };
-        let kind = match &source {
-            Source::Plain { values, .. } => kind_of(values),
-            Source::Categorical { .. } => ColumnKind::Integer,
-        };
-        return Ok((Column::new(schema(kind), source), n));
-    }
-    match found.text("encoding-type") {
-        Some("categorical") => categorical(
-            array(context, &join(&path, "codes"))?,
-            &join(&path, "categories"),
-            ordered(&found).unwrap_or(false),
-        ),
-        Some("nullable-integer" | "nullable-boolean" | "nullable-string-array") => {
-            let values = Arc::new(array(context, &join(&path, "values"))?);
-            let n = length(&values)?;
-            let mask = vector(context, &join(&path, "mask"), n)?;
-            if mask.meta.kind != Kind::Bool {
-                return Err(mask.blame(Error::corrupt("a mask is not bool")));
-            }
-            let kind = kind_of(&values);
-            Ok((Column::new(schema(kind), Source::Plain { values, mask: Some(mask) }), n))
-        }
-        other => Err(Error::unsupported(format!("a column of the encoding {other:?} is not read"))
-            .with("element", path)),
-    }
-}
-
-/// Categories as text, whatever they are.
-async fn texts_of(context: &Context, values: &Arc<Array>) -> Result<Vec<String>> {
-    if values.meta.shape.len() != 1 {
-        return Err(values.blame(Error::corrupt("categories are no list")));
-    }
-    let schema = ColumnSchema {
-        name: values.meta.path.clone(),
-        kind: kind_of(values),
-        encoding: String::new(),
-    };
-    let source = Source::Plain { values: Arc::clone(values), mask: None };
-    let all = Column::new(schema, source).whole(context).await?;
-    let n = all.len();
-    Ok(if let Some(texts) = all.as_string_opt::<i32>() {
-        texts.iter().map(|t| t.unwrap_or_default().to_owned()).collect()
-    } else if let Some(bools) = all.as_boolean_opt() {
-        (0..n).map(|i| if bools.value(i) { "True" } else { "False" }.to_owned()).collect()
-    } else if let Some(ints) = all.as_primitive_opt::<arrow_array::types::Int64Type>() {
-        ints.values().iter().map(ToString::to_string).collect()
-    } else if let Some(ints) = all.as_primitive_opt::<arrow_array::types::UInt64Type>() {
-        ints.values().iter().map(ToString::to_string).collect()
-    } else if let Some(floats) = all.as_primitive_opt::<arrow_array::types::Float64Type>() {
-        floats.values().iter().map(|f| format!("{f:?}")).collect()
-    } else {
-        return Err(values.blame(Error::unsupported(format!("{} categories", as_u64(n)))));
-    })
 }

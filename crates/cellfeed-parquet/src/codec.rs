@@ -12,7 +12,7 @@ pub(crate) enum Codec {
     Zstd,
     Lz4,
     /// One that is not read.
-    Other(i64),
+    Other(u8),
 }
 
 impl Codec {
@@ -22,7 +22,7 @@ impl Codec {
             1 => Self::Snappy,
             6 => Self::Zstd,
             7 => Self::Lz4,
-            other => Self::Other(other),
+            other => Self::Other(u8::try_from(other).unwrap_or(u8::MAX)),
         }
     }
 
@@ -32,7 +32,7 @@ impl Codec {
             Self::Snappy => 1,
             Self::Zstd => 6,
             Self::Lz4 => 7,
-            Self::Other(n) => i32::try_from(n).unwrap_or(-1),
+            Self::Other(n) => n.into(),
         }
     }
 

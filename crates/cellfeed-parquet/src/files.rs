@@ -269,29 +269,31 @@ impl Files {
                 _ => by_shard.push((shard, vec![range])),
             }
         }
-        let this = Arc::clone(self);
-        let shards: Vec<u32> = by_shard.iter().map(|(shard, _)| *shard).collect();
-        // Opening blocks for a moment.
-        let opened = engine
-            .blocking(move || {
-                let name = |&shard: &u32| {
-                    this.set.open(&this.names[usize::try_from(shard).unwrap_or(usize::MAX)])
-                };
-                shards.iter().map(name).collect::<Result<Vec<_>>>()
-            })
-            .await?;
-        let reads = opened.iter().zip(&by_shard).map(|(file, (_, ranges))| {
-            let ranges = ranges.clone();
-            async move { file.get_ranges(ranges).await }
-        });
-        let buffers = futures::future::try_join_all(reads).await?;
         let mut out = Vec::new();
-        for (buffer, (_, ranges)) in buffers.into_iter().zip(by_shard) {
-            let mut at = 0;
-            for range in ranges {
-                let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-                out.push(buffer.slice(at..at + len));
-                at += len;
+        for part in by_shard.chunks(AT_ONCE) {
+            let this = Arc::clone(self);
+            let shards: Vec<u32> = part.iter().map(|(shard, _)| *shard).collect();
+            // Opening blocks for a moment.
+            let opened = engine
+                .blocking(move || {
+                    let name = |&shard: &u32| {
+                        this.set.open(&this.names[usize::try_from(shard).unwrap_or(usize::MAX)])
+                    };
+                    shards.iter().map(name).collect::<Result<Vec<_>>>()
+                })
+                .await?;
+            let reads = opened.iter().zip(part).map(|(file, (_, ranges))| {
+                let ranges = ranges.clone();
+                async move { file.get_ranges(ranges).await }
+            });
+            let buffers = futures::future::try_join_all(reads).await?;
+            for (buffer, (_, ranges)) in buffers.into_iter().zip(part) {
+                let mut at = 0;
+                for range in ranges {
+                    let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+                    out.push(buffer.slice(at..at + len));
+                    at += len;
+                }
             }
         }
         Ok(out)
@@ -313,6 +315,9 @@ fn order(leaves: &[Leaf], found: &[Leaf]) -> Result<Vec<usize>> {
     };
     leaves.iter().map(place).collect()
 }
+
+/// Files that are read at a time: as many are open, whatever the number of shards.
+const AT_ONCE: usize = 128;
 
 /// Page indexes are read together where no more than this lies between.
 const GAP: u64 = 64 << 10;

@@ -193,7 +193,9 @@ impl Footer {
                     self.leaves.len()
                 ))));
             }
-            for (chunk, leaf) in group.chunks.iter().zip(&self.leaves) {
+            // What holds no rows has no place in some files.
+            let places = group.chunks.iter().zip(&self.leaves).filter(|_| group.n_rows > 0);
+            for (chunk, leaf) in places {
                 let inside = |start: u64, len: u64| {
                     start >= 4 && start.checked_add(len).is_some_and(|end| end <= file_len)
                 };

@@ -22,8 +22,9 @@ pub(crate) struct MatrixWriter {
     open: [OpenPage; 2],
     /// Full ones, not yet compressed.
     full: [Vec<RawPage>; 2],
-    /// Compressed ones of the row group.
+    /// Compressed ones of the row group, and their bytes.
     done: [Vec<EncodedPage>; 2],
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +58,7 @@ impl MatrixWriter {
             open: Default::default(),
             full: Default::default(),
             done: Default::default(),
+            bytes: 0,
         })
     }
 
@@ -131,14 +133,13 @@ impl MatrixWriter {
 
     /// Compresses full pages, in parallel, and answers the bytes of the row group so far.
     pub(crate) fn compress(&mut self, compression: Compression) -> Result<usize> {
-        let mut bytes = 0;
         for (full, done) in self.full.iter_mut().zip(&mut self.done) {
             let pages = std::mem::take(full).into_par_iter();
             let pages = pages.map(|p| p.encode(compression)).collect::<Result<Vec<_>>>()?;
+            self.bytes += pages.iter().map(|p| p.bytes.len()).sum::<usize>();
             done.extend(pages);
-            bytes += done.iter().map(|p| p.bytes.len()).sum::<usize>();
         }
-        Ok(bytes)
+        Ok(self.bytes)
     }
 
     /// The pages of the row group, up to the last row.
@@ -150,6 +151,7 @@ impl MatrixWriter {
             }
         }
         self.compress(compression)?;
+        self.bytes = 0;
         Ok(std::mem::take(&mut self.done))
     }
 }

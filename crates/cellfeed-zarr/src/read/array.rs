@@ -1,6 +1,7 @@
 //! An array: read whole here; in parts by `sparse` and `dense`.
 
-use super::locate::{Indexes, Located};
+use super::locate::Located;
+use super::shard::Indexes;
 use super::{Context, as_u64, grid, text, to_usize};
 use crate::codec;
 use crate::meta::array::ArrayMeta;

@@ -2,25 +2,18 @@
 //! is one. Indexes are read once, checked, and kept.
 
 use super::array::Array;
-use super::{Context, as_u64, to_usize};
+use super::shard::ShardIndex;
+use super::{Context, to_usize};
 use crate::codec;
 use bytes::Bytes;
 use cellfeed_core::io::{ByteSource, LocalFile};
 use cellfeed_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-/// Entries of shard indexes that are kept for an array: 16 bytes each.
-const KEPT_ENTRIES: usize = 4 << 20;
 /// Inner chunks that a shard may have.
 const MOST_IN_FILE: u64 = 1 << 24;
-
-type ShardIndex = Arc<Vec<Option<Range<u64>>>>;
-
-/// The indexes of an array's shards that were read so far.
-#[derive(Debug, Default)]
-pub(crate) struct Indexes(Mutex<HashMap<String, ShardIndex>>);
 
 /// The bytes of a chunk as stored; none means fill values.
 pub(crate) type Stored = Option<Bytes>;
@@ -46,7 +39,7 @@ impl Located {
     }
 
     fn find_blocking(array: Arc<Array>, context: &Context, chunks: &[Vec<u64>]) -> Result<Self> {
-        let mut known: HashMap<String, Option<(usize, ShardIndex)>> = HashMap::new();
+        let mut known: HashMap<String, Option<(usize, Arc<ShardIndex>)>> = HashMap::new();
         let (mut files, mut places) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for chunk in chunks {
             let (name, number) = array.meta.place(chunk);
@@ -69,7 +62,7 @@ impl Located {
             };
             places.push(match found {
                 None => None,
-                Some((file, index)) => match index.get(to_usize(number)).cloned().flatten() {
+                Some((file, index)) => match index.get(number) {
                     None => None,
                     Some(range) => {
                         let named = |e: Error| e.with_default("file", files[*file].location());
@@ -174,13 +167,12 @@ impl Array {
     }
 
     /// The index of a shard, kept or read and checked; a file that is no shard is its only chunk.
-    fn index(&self, name: &str, file: &LocalFile) -> Result<ShardIndex> {
+    fn index(&self, name: &str, file: &LocalFile) -> Result<Arc<ShardIndex>> {
         let Some(sharding) = self.meta.sharding else {
-            return Ok(Arc::new(vec![Some(0..file.len())]));
+            return Ok(Arc::new(ShardIndex::Whole(file.len())));
         };
-        let lock = || self.indexes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(index) = lock().get(name) {
-            return Ok(Arc::clone(index));
+        if let Some(index) = self.indexes.get(name) {
+            return Ok(index);
         }
         let n = self.meta.chunks_in_file();
         let length = n.saturating_mul(16).saturating_add(if sharding.checksum { 4 } else { 0 });
@@ -199,33 +191,8 @@ impl Array {
                 Error::corrupt(format!("the shard's index: {}", e.message())).with("offset", at)
             })?;
         }
-        let mut index = Vec::with_capacity(to_usize(n));
-        let (words, _) = payload.as_chunks::<8>();
-        for (i, pair) in words.chunks_exact(2).enumerate() {
-            let (offset, size) = (u64::from_le_bytes(pair[0]), u64::from_le_bytes(pair[1]));
-            if offset == u64::MAX && size == u64::MAX {
-                index.push(None);
-                continue;
-            }
-            match offset.checked_add(size) {
-                Some(end) if end <= file.len() && size > 0 => index.push(Some(offset..end)),
-                _ => {
-                    return Err(Error::corrupt(format!(
-                        "the shard's index puts inner chunk {i} at {offset} with {size} bytes, but \
-                         the file has {} bytes",
-                        file.len()
-                    ))
-                    .with("offset", at + as_u64(i) * 16));
-                }
-            }
-        }
-        let index = Arc::new(index);
-        let mut kept = lock();
-        let entries: usize = kept.values().map(|i| i.len()).sum();
-        if entries + index.len() > KEPT_ENTRIES {
-            kept.clear();
-        }
-        kept.insert(name.to_owned(), Arc::clone(&index));
+        let index = Arc::new(ShardIndex::new(payload, file.len(), at)?);
+        self.indexes.keep(name, &index);
         Ok(index)
     }
 }

@@ -8,6 +8,7 @@ pub(crate) mod extras;
 mod grid;
 mod locate;
 pub(crate) mod roofline;
+mod shard;
 pub(crate) mod sparse;
 mod text;
 

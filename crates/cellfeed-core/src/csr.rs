@@ -78,6 +78,22 @@ impl CsrSegment {
         })
     }
 
+    /// Rows of it, which must be there.
+    fn slice(&self, rows: Range<usize>) -> Self {
+        if rows == (0..self.n_rows()) {
+            return self.clone();
+        }
+        let base = self.indptr[rows.start];
+        let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
+        let (start, len) = (at(base), at(self.indptr[rows.end] - base));
+        let indptr = self.indptr[rows.start..=rows.end].iter().map(|p| p - base);
+        Self {
+            indptr: indptr.collect::<Vec<_>>().into(),
+            indices: self.indices.slice(start, len),
+            values: self.values.slice(start, len),
+        }
+    }
+
     /// How many rows.
     #[must_use]
     pub fn n_rows(&self) -> usize {
@@ -243,6 +259,27 @@ impl CsrRows {
         Ok(Self::new(vec![CsrSegment::try_new(indptr.into(), indices.into(), values, u64::MAX)?]))
     }
 
+    /// Some of the rows, without a copy.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) for rows past the end.
+    pub fn slice(&self, rows: Range<usize>) -> Result<Self> {
+        if rows.start > rows.end || rows.end > self.n_rows {
+            return Err(Error::out_of_bounds(format!("rows {rows:?} of {}", self.n_rows)));
+        }
+        let mut segments = Vec::new();
+        let mut first = 0;
+        for segment in &self.segments {
+            let n = segment.n_rows();
+            let (start, end) = (rows.start.max(first), rows.end.min(first + n));
+            if start < end {
+                segments.push(segment.slice(start - first..end - first));
+            }
+            first += n;
+        }
+        Ok(Self::new(segments))
+    }
+
     /// The segments.
     #[must_use]
     pub fn segments(&self) -> &[CsrSegment] {
@@ -309,6 +346,22 @@ mod tests {
         assert!(matches!(got.segments()[0].indices(), Indices::U32(b) if b[..] == [4, 0, 9, 0, 9]));
         assert!(rows.gather(&[3]).is_err());
         assert_eq!(CsrRows::default().gather(&[]).unwrap().n_rows(), 0);
+    }
+
+    #[test]
+    fn some_rows_are_had_across_segments() {
+        let rows = CsrRows::new(vec![
+            segment(vec![0, 2, 2], vec![0, 9]).unwrap(),
+            segment(vec![0, 1, 4], vec![4, 1, 2, 3]).unwrap(),
+        ]);
+        let got = rows.slice(1..4).unwrap();
+        assert_eq!((got.n_rows(), got.nnz()), (3, 4));
+        assert_eq!(got.segments()[1].indptr(), [0, 1, 4]);
+        let last = rows.slice(3..4).unwrap();
+        assert_eq!(last.segments()[0].indptr(), [0, 3]);
+        assert_eq!(last.segments()[0].indices().to_u32_vec(), [1, 2, 3]);
+        assert_eq!(rows.slice(2..2).unwrap().n_rows(), 0);
+        assert!(rows.slice(2..5).is_err());
     }
 
     #[test]

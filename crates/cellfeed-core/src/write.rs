@@ -14,6 +14,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{Array, ArrayRef};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A matrix of a store to be written.
@@ -57,6 +58,27 @@ pub struct CellBatch {
     pub obs_index: Option<ArrayRef>,
     /// Their values of each column, in the order of [`NewStore::obs`].
     pub obs: Vec<ArrayRef>,
+}
+
+impl CellBatch {
+    /// Some of the cells, without a copy.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) for cells past the end.
+    pub fn slice(&self, cells: Range<u64>) -> Result<Self> {
+        let past = || Error::out_of_bounds(format!("cells {cells:?} of {}", self.n_rows));
+        let n_rows = cells.end.checked_sub(cells.start).filter(|_| cells.end <= self.n_rows);
+        let n_rows = n_rows.ok_or_else(past)?;
+        let at = |n: u64| usize::try_from(n).map_err(|_| past());
+        let (start, end) = (at(cells.start)?, at(cells.end)?);
+        let part = |array: &ArrayRef| array.slice(start, end - start);
+        Ok(Self {
+            n_rows,
+            matrices: self.matrices.iter().map(|m| m.slice(start..end)).collect::<Result<_>>()?,
+            obs_index: self.obs_index.as_ref().map(part),
+            obs: self.obs.iter().map(part).collect(),
+        })
+    }
 }
 
 impl NewStore {

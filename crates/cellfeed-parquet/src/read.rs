@@ -85,10 +85,10 @@ pub(crate) struct Matrix {
 
 /// Rows of a group with the bytes that hold them.
 #[derive(Debug)]
-struct Planned {
-    want: Want,
+pub(crate) struct Planned {
+    pub(crate) want: Want,
     /// Of indices and of data.
-    chunks: [ChunkPlan; 2],
+    pub(crate) chunks: [ChunkPlan; 2],
     /// Bytes that its pages become.
     plain: u64,
 }
@@ -110,7 +110,7 @@ impl Matrix {
         [self.indices, self.data]
     }
 
-    fn plan(&self, files: &Files, rows: &RowRanges) -> Vec<Planned> {
+    pub(crate) fn plan(&self, files: &Files, rows: &RowRanges) -> Vec<Planned> {
         let one = |want: Want| {
             let chunks = self.leaves().map(|leaf| files.chunk(want.group, leaf).plan(&want.rows));
             let plain = self.leaves().into_iter().zip(&chunks).map(|(leaf, plan)| {

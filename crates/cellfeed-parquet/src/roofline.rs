@@ -36,10 +36,10 @@ pub(crate) fn measure(
         let Some(rows) = rows else { continue };
         let timed = i > 0;
         let mut plans = Vec::new();
-        for want in files.split(rows) {
-            for leaf in [matrix.indices, matrix.data] {
-                let plan = files.chunk(want.group, leaf).plan(&want.rows);
-                plans.push((want.group, leaf, plan));
+        // In the parts that reading has: each a task.
+        for part in matrix.plan(files, rows) {
+            for (leaf, plan) in [matrix.indices, matrix.data].into_iter().zip(part.chunks) {
+                plans.push((part.want.group, leaf, plan));
             }
         }
         let ranges = plans.iter().flat_map(|(g, _, plan)| plan.ranges().map(|r| (*g, r)));
@@ -61,10 +61,10 @@ pub(crate) fn measure(
         let plain = pool.install(|| {
             let one = |&(chunk, plan, bytes): &(_, _, &[_])| -> Result<u64> {
                 context.with_scratch(|scratch| {
-                    scratch.cut(0);
                     let (dictionary, pages) = pages(chunk, plan, bytes)?;
                     let mut n = 0;
                     for page in dictionary.iter().chain(&pages) {
+                        scratch.cut(0);
                         let codec: Codec = chunk.codec;
                         black_box(open(&page.header, &page.bytes, codec, scratch)?);
                         n += size(page.header.plain);

@@ -112,6 +112,7 @@ pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<
         index,
         n_obs: 0,
         group_rows: 0,
+        page_rows,
     }))
 }
 
@@ -146,10 +147,31 @@ struct ParquetWriter {
     n_obs: u64,
     /// Rows of the row group that is being filled.
     group_rows: u64,
+    page_rows: u64,
 }
 
 impl ParquetWriter {
-    /// Appends rows that fit the row group.
+    /// Appends rows in parts, such that row groups end where pages do: blocks of as many rows as a page
+    /// has are then whole pages throughout the file.
+    fn append_parts(&mut self, batch: &CellBatch) -> Result<()> {
+        let mut start = 0;
+        while start < batch.n_rows {
+            let rest = batch.n_rows - start;
+            let open = self.group_rows % self.page_rows;
+            let n = if open > 0 {
+                rest.min(self.page_rows - open)
+            } else if rest < self.page_rows {
+                rest
+            } else {
+                let room = (GROUP_ROWS - self.group_rows).max(self.page_rows);
+                rest.min(room) / self.page_rows * self.page_rows
+            };
+            self.append_part(&batch.slice(start..start + n)?)?;
+            start += n;
+        }
+        Ok(())
+    }
+
     fn append_part(&mut self, batch: &CellBatch) -> Result<()> {
         for (writer, rows) in self.matrices.iter_mut().zip(&batch.matrices) {
             for segment in rows.segments() {
@@ -168,7 +190,8 @@ impl ParquetWriter {
         for matrix in &mut self.matrices {
             bytes += matrix.compress(self.compression)?;
         }
-        if self.group_rows >= GROUP_ROWS || bytes >= GROUP_BYTES {
+        let full = self.group_rows + self.page_rows > GROUP_ROWS || bytes >= GROUP_BYTES;
+        if full && self.group_rows.is_multiple_of(self.page_rows) {
             self.close_group()?;
         }
         Ok(())
@@ -252,7 +275,7 @@ fn small_file(
 impl StoreWriter for ParquetWriter {
     fn append(&mut self, batch: &CellBatch) -> Result<()> {
         self.new.check(batch)?;
-        self.append_part(batch).map_err(|e| e.with_default("file", self.staging.path().display()))
+        self.append_parts(batch).map_err(|e| e.with_default("file", self.staging.path().display()))
     }
 
     fn finish(mut self: Box<Self>) -> Result<Written> {

@@ -334,6 +334,7 @@ fn read_indexes(set: &FileSet, name: &str, footer: &Footer) -> Result<Vec<Option
     let mut tables: Vec<Option<PageTable>> = chunks().map(|_| None).collect();
     let mut places: Vec<(u64, u64, usize)> = chunks()
         .enumerate()
+        .filter(|(_, (_, n_rows))| *n_rows > 0)
         .filter_map(|(i, (c, _))| c.index.map(|(start, len)| (start, start + len, i)))
         .collect();
     if places.is_empty() {

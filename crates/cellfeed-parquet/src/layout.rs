@@ -212,9 +212,9 @@ pub(crate) fn storage(
 ) -> Vec<ArrayStorage> {
     let one = |leaf: usize, element: ValueType, name: &str| {
         let found: &Leaf = &files.leaves[leaf];
-        let (mut bytes, mut pages, mut codecs) = (0, 0, Vec::new());
+        let (mut bytes, mut pages, mut codecs) = (0u64, 0, Vec::new());
         for chunk in files.column(leaf) {
-            bytes += chunk.len;
+            bytes = bytes.saturating_add(chunk.len);
             pages += chunk.pages.get().map_or(1, |p| p.len());
             let codec = chunk.codec.name();
             if codec != "none" && !codecs.contains(&codec) {

@@ -4,6 +4,7 @@ use crate::files::{Chunk, ChunkPlan};
 use crate::footer::{Leaf, Meaning, Physical};
 use crate::hybrid::{Hybrid, Stretch};
 use crate::page::{Body, PageEncoding, Scratch, contents, open};
+use crate::rows::other_encoding;
 use crate::walk::{Page, pages};
 use arrow_array::builder::StringBuilder;
 use arrow_array::{ArrayRef, BooleanArray, Float64Array, Int64Array, UInt64Array};
@@ -232,10 +233,10 @@ impl<'a> Collector<'a> {
         let n = page.header.n_values;
         let contents = contents(&page.header, body.bytes(scratch), self.leaf, n)?;
         let present = n - contents.gaps.len();
-        let bytes = contents.values;
+        let bytes = &contents.values[..];
         let mut codes = Vec::new();
         let mut plain = None;
-        match (page.header.encoding, table) {
+        match (contents.encoding, table) {
             (PageEncoding::Plain, _) => plain = Some(Plain::new(self.leaf, bytes, present)?),
             (PageEncoding::Dictionary, Some(table)) if present > 0 => {
                 let (&width, rest) = bytes.split_first().ok_or_else(short)?;
@@ -255,11 +256,7 @@ impl<'a> Collector<'a> {
             (PageEncoding::Dictionary, _) => {
                 return Err(Error::corrupt("codes in a column chunk without a dictionary"));
             }
-            (other, _) => {
-                return Err(Error::unsupported(format!(
-                    "a page is encoded as {other:?}; plain pages and dictionaries are read"
-                )));
-            }
+            (other, _) => return Err(other_encoding(other)),
         }
         let flags: [&[u8]; 2] = [&[0], &[1]];
         for row in wanted.iter().cloned().flatten() {

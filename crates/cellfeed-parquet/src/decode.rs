@@ -15,6 +15,7 @@ use bytemuck::Pod;
 use bytes::Bytes;
 use cellfeed_core::io::BufferPool;
 use cellfeed_core::{Error, Result};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// How rows of numbers are stored.
@@ -192,11 +193,13 @@ impl<T: Pod> Decoder<'_, T> {
         let whole = body.bytes(self.scratch);
         let left = n_rows.saturating_sub(base);
         let contents = contents(&page.header, whole, self.leaf, at(left))?;
-        let start = whole.len() - contents.values.len();
         let number = self.opened.len();
         let dictionary = self.dictionaries.len().wrapping_sub(1);
-        let encoding = page.header.encoding;
-        let values = start..whole.len();
+        let encoding = contents.encoding;
+        let values = match contents.values {
+            Cow::Borrowed(part) => whole.len() - part.len()..whole.len(),
+            Cow::Owned(_) => 0..contents.values.len(),
+        };
         let first_row = self.files.groups[want.group].first_row;
         let global = |row: u32| first_row + u64::from(row);
         let name = |row: u32, e: Error| e.with("row", global(row));
@@ -215,7 +218,7 @@ impl<T: Pod> Decoder<'_, T> {
                     return Err(other_encoding(encoding));
                 }
                 blobs(
-                    contents.values,
+                    &contents.values,
                     n,
                     |row| rows.wants(base + row),
                     |row, start, len| {
@@ -271,6 +274,11 @@ impl<T: Pod> Decoder<'_, T> {
             }
             _ => return Err(Error::corrupt("the column is not what its schema says")),
         };
+        let plain = match contents.values {
+            Cow::Owned(plain) => Some(plain),
+            Cow::Borrowed(_) => None,
+        };
+        let body = plain.map_or(body, |plain| self.scratch.put(&plain));
         self.opened.push(Opened { body, values, encoding, dictionary, whole: at_row });
         Ok(more)
     }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use cellfeed_core::io::{ByteSource, Engine, FileSet, LocalFile};
 use cellfeed_core::{Error, Result, RowRanges};
 use std::ops::Range;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 /// A row group.
@@ -161,19 +160,13 @@ impl Chunk {
 impl Files {
     /// Puts files together, of which `footers` are the footers in the same order: columns are those of
     /// the first, and must be the same in all. Reads page indexes: blocks.
-    pub(crate) fn open(
-        root: &Path,
-        engine: &Arc<Engine>,
-        names: Vec<String>,
-        footers: &[Footer],
-    ) -> Result<Self> {
-        let set = FileSet::new(root, Arc::clone(engine));
+    pub(crate) fn open(set: FileSet, names: Vec<String>, footers: &[Footer]) -> Result<Self> {
         let leaves = footers.first().map(|f| f.leaves.clone()).unwrap_or_default();
         let mut files =
             Self { set, names, leaves, groups: Vec::new(), chunks: Vec::new(), n_rows: 0 };
         for (shard, footer) in footers.iter().enumerate() {
             let name = &files.names[shard];
-            let blame = |e: Error| e.with_default("file", root.join(name).display());
+            let blame = |e: Error| e.with_default("file", files.set.root().join(name).display());
             let order = order(&files.leaves, &footer.leaves).map_err(blame)?;
             let tables = read_indexes(&files.set, name, footer).map_err(blame)?;
             let mut tables = tables.into_iter();
@@ -334,6 +327,7 @@ fn read_indexes(set: &FileSet, name: &str, footer: &Footer) -> Result<Vec<Option
     let mut tables: Vec<Option<PageTable>> = chunks().map(|_| None).collect();
     let mut places: Vec<(u64, u64, usize)> = chunks()
         .enumerate()
+        .filter(|(_, (_, n_rows))| *n_rows > 0)
         .filter_map(|(i, (c, _))| c.index.map(|(start, len)| (start, start + len, i)))
         .collect();
     if places.is_empty() {

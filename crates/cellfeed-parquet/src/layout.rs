@@ -7,7 +7,7 @@ use crate::footer::{Footer, Leaf};
 use crate::header::{Header, KEY, LayoutName, MatrixEntry};
 use crate::read::{Context, Genes, Matrix};
 use crate::table::{describe, names, read_table};
-use cellfeed_core::io::{Engine, LocalFile};
+use cellfeed_core::io::{Engine, FileSet, LocalFile};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, Schema, Table,
     ValueType, VarSchema,
@@ -38,7 +38,11 @@ pub(crate) struct Opened {
 /// Opens a file of our own layout.
 pub(crate) fn open(path: &Path, engine: &Arc<Engine>) -> Result<Opened> {
     let blame = |e: Error| e.with_default("file", path.display());
-    let file = LocalFile::open(path, Arc::clone(engine))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    // From here on the file must stay as it is.
+    let set = FileSet::new(parent, Arc::clone(engine));
+    let file = set.open(&name)?;
     let footer = read_footer(&file)?;
     let header = Header::read(&footer).map_err(blame)?.ok_or_else(|| {
         let have: Vec<&str> = footer.leaves.iter().map(|l| l.name.as_str()).take(12).collect();
@@ -48,9 +52,11 @@ pub(crate) fn open(path: &Path, engine: &Arc<Engine>) -> Result<Opened> {
             have.join(", ")
         )))
     })?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    understand(&file, parent, name, &footer, header, engine).map_err(blame)
+    let understood = || {
+        let files = Files::open(set, vec![name], std::slice::from_ref(&footer))?;
+        understand(&file, files, &footer, header, path.display().to_string(), engine)
+    };
+    understood().map_err(blame)
 }
 
 pub(crate) fn var_schema(table: &Table) -> Arc<VarSchema> {
@@ -60,18 +66,15 @@ pub(crate) fn var_schema(table: &Table) -> Arc<VarSchema> {
 
 fn understand(
     file: &LocalFile,
-    parent: &Path,
-    name: String,
+    files: Files,
     footer: &Footer,
     header: Header,
+    location: String,
     engine: &Arc<Engine>,
 ) -> Result<Opened> {
     let table = |entry| read_table(file, entry);
     let var = table(&header.var)?;
     let raw_var = header.raw_var.as_ref().map(table).transpose()?;
-    let location = parent.join(&name).display().to_string();
-    let location = if parent == Path::new(".") { name.clone() } else { location };
-    let files = Files::open(parent, engine, vec![name], std::slice::from_ref(footer))?;
     let shapes = (var_schema(&var), raw_var.as_ref().map(var_schema));
     let (mut described, mut matrices) = (Vec::<MatrixSchema>::new(), Vec::new());
     for entry in &header.matrices {
@@ -212,9 +215,9 @@ pub(crate) fn storage(
 ) -> Vec<ArrayStorage> {
     let one = |leaf: usize, element: ValueType, name: &str| {
         let found: &Leaf = &files.leaves[leaf];
-        let (mut bytes, mut pages, mut codecs) = (0, 0, Vec::new());
+        let (mut bytes, mut pages, mut codecs) = (0u64, 0, Vec::new());
         for chunk in files.column(leaf) {
-            bytes += chunk.len;
+            bytes = bytes.saturating_add(chunk.len);
             pages += chunk.pages.get().map_or(1, |p| p.len());
             let codec = chunk.codec.name();
             if codec != "none" && !codecs.contains(&codec) {

@@ -15,6 +15,7 @@
 //! page.rs      a page: header, checksum, levels; codec.rs, hybrid.rs
 //! read.rs      rows to segments, in waves
 //! decode.rs    pages to numbers; rows.rs, convert.rs; sort.rs for rows in no order
+//! delta.rs     encodings that are made plain first
 //! column.rs    obs and var columns
 //! roofline.rs  bare limits, for benchmarks
 //! write/       the writer
@@ -32,6 +33,7 @@ mod codec;
 mod column;
 mod convert;
 mod decode;
+mod delta;
 mod files;
 mod footer;
 mod header;

@@ -1,11 +1,13 @@
 //! Pages: their headers, their bytes once decompressed, and where levels and values lie in them.
 
 use crate::codec::Codec;
+use crate::delta;
 use crate::footer::Leaf;
 use crate::hybrid::{Hybrid, gaps, row_starts};
 use crate::thrift::{FALSE, Reader, TRUE};
 use bytes::Bytes;
 use cellfeed_core::{Error, Result};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What a page holds.
@@ -167,6 +169,13 @@ impl Scratch {
         self.bytes.capacity()
     }
 
+    /// Keeps bytes that were made elsewhere.
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Body {
+        let start = self.used;
+        self.take(bytes.len()).copy_from_slice(bytes);
+        Body::Scratch(start..self.used)
+    }
+
     /// The next `n` bytes, with unspecified contents.
     fn take(&mut self, n: usize) -> &mut [u8] {
         let end = self.used + n;
@@ -238,7 +247,9 @@ pub(crate) struct Contents<'a> {
     pub(crate) starts: Option<Vec<u32>>,
     /// Values that are not there, with their levels.
     pub(crate) gaps: Vec<(u32, u8)>,
-    pub(crate) values: &'a [u8],
+    /// Plain values or codes; new ones, where the page has another encoding.
+    pub(crate) values: Cow<'a, [u8]>,
+    pub(crate) encoding: PageEncoding,
 }
 
 /// Takes a data page apart; `rows` are as many as it can have.
@@ -273,13 +284,16 @@ pub(crate) fn contents<'a>(
         }
         values = rest;
     }
-    Ok(Contents {
-        starts: repetition.as_mut().map(|levels| row_starts(levels, n, rows)).transpose()?,
-        gaps: definition
-            .as_mut()
-            .map(|levels| gaps(levels, n, max_def, rows))
-            .transpose()?
-            .unwrap_or_default(),
-        values,
-    })
+    let starts = repetition.as_mut().map(|levels| row_starts(levels, n, rows)).transpose()?;
+    let gaps = definition.as_mut().map(|levels| gaps(levels, n, max_def, rows)).transpose()?;
+    let gaps = gaps.unwrap_or_default();
+    let other = match header.encoding {
+        PageEncoding::Other(number) => delta::plain(number, leaf, values, n - gaps.len())?,
+        _ => None,
+    };
+    let (values, encoding) = match other {
+        Some(plain) => (Cow::Owned(plain), PageEncoding::Plain),
+        None => (Cow::Borrowed(values), header.encoding),
+    };
+    Ok(Contents { starts, gaps, values, encoding })
 }

@@ -2,6 +2,7 @@
 //! plain ones or codes.
 
 use crate::convert::Convert;
+use crate::delta;
 use crate::footer::Leaf;
 use crate::hybrid::Hybrid;
 use crate::page::PageEncoding;
@@ -18,9 +19,15 @@ pub(crate) fn null() -> Error {
 }
 
 pub(crate) fn other_encoding(encoding: PageEncoding) -> Error {
+    let name = match encoding {
+        PageEncoding::Other(number) => delta::name(number),
+        PageEncoding::Plain => "PLAIN".to_owned(),
+        PageEncoding::Dictionary => "RLE_DICTIONARY".to_owned(),
+        PageEncoding::Runs => "RLE".to_owned(),
+    };
     Error::unsupported(format!(
-        "a page is encoded as {encoding:?}; plain pages are read, and lists by a dictionary: write \
-         the column again in one of these"
+        "a page is encoded as {name}, which is not read of this column; write it again as PLAIN, or if \
+         it is no column of byte strings by a dictionary"
     ))
 }
 

@@ -13,7 +13,7 @@ use crate::table::{LARGEST, SmallFile};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef};
-use cellfeed_core::io::{ByteSource, Engine, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, FileSet, LocalFile};
 use cellfeed_core::{
     ColumnKind, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, Schema,
     Table, ValueType,
@@ -148,22 +148,18 @@ pub(crate) fn shards(
 }
 
 /// Reads the footers of all shards, on a few threads where there are many.
-fn footers(shards: &Shards, engine: &Arc<Engine>) -> Result<Vec<Footer>> {
-    let read = |name: &String| {
-        read_footer(&LocalFile::open(&shards.folder.join(name), Arc::clone(engine))?)
-    };
-    let threads = engine.threads().min(8);
-    let part = shards.names.len().div_ceil(threads).max(8);
+fn footers(set: &FileSet, names: &[String], threads: usize) -> Result<Vec<Footer>> {
+    let read = |name: &String| read_footer(&*set.open(name)?);
+    let part = names.len().div_ceil(threads.min(8)).max(8);
     let parts: Vec<Result<Vec<Footer>>> = std::thread::scope(|scope| {
-        let started: Vec<_> = shards
-            .names
+        let started: Vec<_> = names
             .chunks(part)
             .map(|names| scope.spawn(move || names.iter().map(read).collect()))
             .collect();
         let end = |_| Err(Error::internal("a thread that reads footers ended"));
         started.into_iter().map(|t| t.join().unwrap_or_else(end)).collect()
     });
-    let mut all = Vec::with_capacity(shards.names.len());
+    let mut all = Vec::with_capacity(names.len());
     for part in parts {
         all.extend(part?);
     }
@@ -177,7 +173,8 @@ pub(crate) fn open(
     options: &ParquetOptions,
     shards: Shards,
 ) -> Result<Opened> {
-    let footers = footers(&shards, engine)?;
+    let set = FileSet::new(&shards.folder, Arc::clone(engine));
+    let footers = footers(&set, &shards.names, engine.threads())?;
     let first = footers.first().ok_or_else(|| Error::internal("no shards"))?;
     let name = shards.folder.join(&shards.names[0]);
     let blame = |e: Error| e.with_default("file", name.display());
@@ -197,7 +194,7 @@ pub(crate) fn open(
     let value_type = value_type.ok_or_else(|| Error::internal("values of no type"))?;
     let (tokens, var) = genes(&shards.folder, engine, options)?;
     let writer = first.writer.clone();
-    let files = Files::open(&shards.folder, engine, shards.names, &footers)?;
+    let files = Files::open(set, shards.names, &footers)?;
     drop(footers);
     let mut nnz = 0u64;
     for (i, group) in files.groups.iter().enumerate() {

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
 
 use cellfeed_core::io::Engine;
-use cellfeed_core::{Backend, Extras, MatrixKey, RowRanges, WriteOptions};
+use cellfeed_core::{Backend, ErrorKind, Extras, MatrixKey, RowRanges, WriteOptions};
 use cellfeed_parquet::{ParquetBackend, ParquetOptions, create};
 use cellfeed_testkit::writing::{batches, new_store};
 use cellfeed_testkit::{Oracle, fixtures};
@@ -78,6 +78,27 @@ fn columns_nobody_asked_for_are_not_read() {
     assert_eq!(wanted(&["count", "stage", "count"], 0..9000), stage + count);
     assert_eq!(wanted(&[], 0..9000), 0);
     assert!(wanted(&["count"], 5000..5016) * 3 < count);
+}
+
+#[test]
+fn a_file_that_changes_while_it_is_open_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let oracle = fixtures::oracle("changes", 40, 23, 34);
+    write(&path, &oracle, &WriteOptions::default());
+    let store = open(&path).0.unwrap();
+    let rows = RowRanges::single(0..oracle.n_obs);
+    let read = || block_on(store.read_rows(&MatrixKey::X, &rows));
+    read().unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    for damaged in [&bytes[..bytes.len() / 2], &[&bytes[..], b"more"].concat()[..]] {
+        std::fs::write(&path, damaged).unwrap();
+        let error = read().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Changed | ErrorKind::Corrupt), "{error}");
+        assert!(error.to_string().contains("a.parquet"), "{error}");
+    }
+    let error = open(Path::new("/no such folder/a.parquet")).0.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
 #[test]

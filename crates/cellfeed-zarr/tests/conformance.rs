@@ -48,7 +48,9 @@ fn by_anndata() -> Vec<Subject> {
 /// What anndata may be told to write: each codec, dense, and shards of other forms.
 fn by_hand() -> Vec<Subject> {
     let mut all =
-        ["v3-codecs", "v3-csr-sharded-index-at-start", "v3-dense-chunks"].map(damaged).to_vec();
+        ["v3-codecs", "v3-csr-sharded-index-at-start", "v3-dense-chunks", "v2-obs-structured"]
+            .map(damaged)
+            .to_vec();
     all.extend(
         [
             "v3-codecs-sharded",

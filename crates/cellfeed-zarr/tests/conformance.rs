@@ -25,10 +25,10 @@ fn store(stem: &str) -> (PathBuf, Oracle) {
     (data().join(format!("{stem}.zarr")), oracle)
 }
 
-/// A store that law 7 damages some hundreds of times.
+/// A store that law 7 damages some hundreds of times, copying all of its files each time.
 fn damaged(stem: &str) -> Subject {
     let (path, oracle) = store(stem);
-    let limits = Limits { damages: 150, ..Limits::default() };
+    let limits = Limits { damages: 100, ..Limits::default() };
     Subject::on_disk(&path, oracle, open).unwrap().with_limits(limits)
 }
 
@@ -39,16 +39,17 @@ fn whole(stem: &str) -> Subject {
 
 /// Stores of different ages, sharded and not, and a collection.
 fn by_anndata() -> Vec<Subject> {
-    let mut all =
-        ["anndata-0.10.9-v2", "anndata-0.13.4-v3", "annbatch-collection"].map(damaged).to_vec();
-    all.extend(["anndata-0.7.8-v2", "anndata-0.12.19-v3-sharded"].map(whole));
+    let mut all = ["anndata-0.10.9-v2", "annbatch-collection"].map(damaged).to_vec();
+    all.extend(["anndata-0.7.8-v2", "anndata-0.12.19-v3-sharded", "anndata-0.13.4-v3"].map(whole));
     all
 }
 
 /// What anndata may be told to write: each codec, dense, and shards of other forms.
 fn by_hand() -> Vec<Subject> {
     let mut all =
-        ["v3-codecs", "v3-csr-sharded-index-at-start", "v3-dense-chunks"].map(damaged).to_vec();
+        ["v3-codecs", "v3-csr-sharded-index-at-start", "v3-dense-chunks", "v2-obs-structured"]
+            .map(damaged)
+            .to_vec();
     all.extend(
         [
             "v3-codecs-sharded",

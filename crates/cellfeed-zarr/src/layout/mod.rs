@@ -236,13 +236,13 @@ fn matrix(
     }
     let indptr = Arc::new(indptr);
     let mut builder = RowOffsets::builder();
-    let entries = block_on(indptr.read_integers(context))?;
-    if let Some(negative) = entries.iter().find(|&&p| p < 0) {
-        return Err(
-            indptr.blame(Error::corrupt(format!("indptr has a negative entry, {negative}")))
-        );
-    }
-    builder.extend(entries.into_iter().map(i64::unsigned_abs)).map_err(|e| indptr.blame(e))?;
+    let scan = indptr.scan_integers(context, |entries| {
+        if let Some(negative) = entries.iter().find(|&&p| p < 0) {
+            return Err(Error::corrupt(format!("indptr has a negative entry, {negative}")));
+        }
+        builder.extend(entries.into_iter().map(i64::unsigned_abs))
+    });
+    block_on(scan)?;
     let offsets = builder.finish();
     if offsets.nnz() != data.meta.len() {
         return Err(indptr.blame(Error::corrupt(format!(

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use cellfeed_core::{Error, Result, ValueType};
 use std::sync::Arc;
 
+/// Stored bytes in memory at a time while an array is read whole.
+const WAVE_BYTES: u64 = 8 << 20;
+
 /// An array that can be read.
 #[derive(Debug)]
 pub(crate) struct Array {
@@ -76,17 +79,21 @@ impl Array {
         let item = self.meta.kind.size().unwrap_or(0);
         let chunks = grid::all(&self.meta.grid());
         let located = Located::find(self, context, chunks.clone()).await?;
-        let stored = located.read(0..chunks.len()).await?;
-        let this = Arc::clone(self);
-        let work = move || {
-            let mut out = vec![0; to_usize(this.meta.len()).saturating_mul(item)];
-            for (i, (chunk, stored)) in chunks.iter().zip(&stored).enumerate() {
-                let bytes = this.decode(stored.as_deref()).map_err(|e| located.blame(i, e))?;
-                grid::place(&mut out, &bytes, &this.meta.shape, &this.meta.inner, chunk, item);
-            }
-            Ok(out)
-        };
-        let out = context.engine.compute(work).await?;
+        let located = Arc::new(located);
+        let mut out = vec![0; to_usize(self.meta.len()).saturating_mul(item)];
+        for wave in located.waves(WAVE_BYTES) {
+            let stored = located.read(wave.clone()).await?;
+            let (this, located) = (Arc::clone(self), Arc::clone(&located));
+            let chunks = chunks.get(wave.clone()).unwrap_or_default().to_vec();
+            let work = move || {
+                for ((i, chunk), stored) in wave.zip(chunks).zip(&stored) {
+                    let bytes = this.decode(stored.as_deref()).map_err(|e| located.blame(i, e))?;
+                    grid::place(&mut out, &bytes, &this.meta.shape, &this.meta.inner, &chunk, item);
+                }
+                Ok(out)
+            };
+            out = context.engine.compute(work).await?;
+        }
         context.engine.stats().add_decoded(as_u64(out.len()));
         Ok(out)
     }
@@ -103,28 +110,61 @@ impl Array {
         self.check_plausible(context)?;
         let chunks = grid::all(&self.meta.grid());
         let located = Located::find(self, context, chunks.clone()).await?;
-        let stored = located.read(0..chunks.len()).await?;
-        let this = Arc::clone(self);
-        let work = move || {
-            let (mut out, n) = (Vec::new(), to_usize(this.meta.len()));
-            for (i, stored) in stored.into_iter().enumerate() {
-                let want = this.meta.chunk_len().min(n - out.len().min(n));
-                match stored {
-                    None => {
+        let located = Arc::new(located);
+        let mut out = Vec::new();
+        for wave in located.waves(WAVE_BYTES) {
+            let stored = located.read(wave.clone()).await?;
+            let (this, located) = (Arc::clone(self), Arc::clone(&located));
+            let work = move || {
+                let n = to_usize(this.meta.len());
+                for (i, stored) in wave.zip(stored) {
+                    let most = this.meta.chunk_len();
+                    let want = most.min(n - out.len().min(n));
+                    let Some(stored) = stored else {
                         let fill = this.meta.fill.as_str().unwrap_or_default();
                         out.extend((0..want).map(|_| fill.to_owned()));
-                    }
-                    Some(stored) => {
-                        let most = this.meta.chunk_len();
-                        let texts = codec::decode(&this.meta.codecs, &stored, None)
-                            .and_then(|bytes| text::texts(&bytes, most, want));
-                        out.extend(texts.map_err(|e| located.blame(i, e))?.into_iter().take(want));
-                    }
+                        continue;
+                    };
+                    let texts = codec::decode(&this.meta.codecs, &stored, None)
+                        .and_then(|bytes| text::texts(&bytes, most, want));
+                    out.extend(texts.map_err(|e| located.blame(i, e))?.into_iter().take(want));
                 }
-            }
-            Ok(out)
-        };
-        context.engine.compute(work).await.map_err(|e| self.blame(e))
+                Ok(out)
+            };
+            out = context.engine.compute(work).await.map_err(|e| self.blame(e))?;
+        }
+        Ok(out)
+    }
+
+    /// Goes through an array of one dimension in parts, as `i64`: for what is not to be held whole.
+    pub(crate) async fn scan_integers(
+        self: &Arc<Self>,
+        context: &Context,
+        mut take: impl FnMut(Vec<i64>) -> Result<()>,
+    ) -> Result<()> {
+        self.check_plausible(context)?;
+        let chunks = grid::all(&self.meta.grid());
+        let located = Arc::new(Located::find(self, context, chunks).await?);
+        for wave in located.waves(WAVE_BYTES) {
+            let stored = located.read(wave.clone()).await?;
+            let (this, located) = (Arc::clone(self), Arc::clone(&located));
+            let work = move || {
+                let mut out = Vec::new();
+                for (i, stored) in wave.zip(stored) {
+                    let first = as_u64(i) * as_u64(this.meta.chunk_len());
+                    let n = to_usize(this.meta.len() - first).min(this.meta.chunk_len());
+                    let mut bytes = vec![0; n * this.item()?];
+                    this.decode_parts(stored.as_deref(), std::slice::from_ref(&(0..n)), &mut bytes)
+                        .and_then(|_| integers(this.meta.kind, &bytes))
+                        .map(|values| out.extend(values))
+                        .map_err(|e| located.blame(i, e))?;
+                }
+                Ok(out)
+            };
+            let values = context.engine.compute(work).await.map_err(|e| self.blame(e))?;
+            take(values).map_err(|e| self.blame(e))?;
+        }
+        Ok(())
     }
 
     /// The whole array of numbers as `i64`.

@@ -78,7 +78,7 @@ impl DenseMatrix {
         let chunks = wave.iter().flat_map(|(band, _)| (0..columns).map(|c| vec![*band, c]));
         let located = Located::find(&self.array, context, chunks.collect()).await?;
         let across = to_usize(columns);
-        let stored = located.read(0..wave.len() * across).await?;
+        let stored = located.read_all().await?;
         let (array, value_type) = (Arc::clone(&self.array), self.value_type);
         let stats = Arc::clone(context.engine.stats());
         let work = move || {

@@ -6,7 +6,7 @@ use super::shard::ShardIndex;
 use super::{Context, to_usize};
 use crate::codec;
 use bytes::Bytes;
-use cellfeed_core::io::{ByteSource, LocalFile};
+use cellfeed_core::io::ByteSource;
 use cellfeed_core::{Error, ErrorKind, Result};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,11 +18,15 @@ const MOST_IN_FILE: u64 = 1 << 24;
 /// The bytes of a chunk as stored; none means fill values.
 pub(crate) type Stored = Option<Bytes>;
 
+/// Files that are read at the same time: a store may have more chunk files than a process may open.
+const FILES_AT_ONCE: usize = 24;
+
 /// Chunks in the order asked for, each with its place in a file; none means fill values.
 #[derive(Debug)]
 pub(crate) struct Located {
     array: Arc<Array>,
-    files: Vec<Arc<LocalFile>>,
+    context: Context,
+    files: Vec<String>,
     chunks: Vec<Option<(usize, Range<u64>)>>,
 }
 
@@ -33,46 +37,37 @@ impl Located {
         context: &Context,
         chunks: Vec<Vec<u64>>,
     ) -> Result<Self> {
-        let (array, files) = (Arc::clone(array), context.clone());
-        // Files are opened and indexes read where blocking does not matter.
-        context.engine.blocking(move || Self::find_blocking(array, &files, &chunks)).await
+        let (array, owned) = (Arc::clone(array), context.clone());
+        // Files are looked at and indexes read where blocking does not matter.
+        context.engine.blocking(move || Self::find_blocking(array, owned, &chunks)).await
     }
 
-    fn find_blocking(array: Arc<Array>, context: &Context, chunks: &[Vec<u64>]) -> Result<Self> {
+    fn find_blocking(array: Arc<Array>, context: Context, chunks: &[Vec<u64>]) -> Result<Self> {
         let mut known: HashMap<String, Option<(usize, Arc<ShardIndex>)>> = HashMap::new();
         let (mut files, mut places) = (Vec::new(), Vec::with_capacity(chunks.len()));
         for chunk in chunks {
             let (name, number) = array.meta.place(chunk);
+            let named = |name: &str, e: Error| {
+                array.blame(e.with_default("file", context.files.root().join(name).display()))
+            };
             let found = match known.get(&name) {
                 Some(found) => found,
                 None => {
-                    let opened = array.open_file(context, &name)?;
-                    let found = match opened {
-                        None => None,
-                        Some(file) => {
-                            let index = array.index(&name, &file);
-                            let named = |e: Error| e.with_default("file", file.location());
-                            let index = index.map_err(|e| array.blame(named(e)))?;
-                            files.push(file);
-                            Some((files.len() - 1, index))
-                        }
-                    };
+                    let index = array.index(&context, &name).map_err(|e| named(&name, e))?;
+                    let found = index.map(|index| {
+                        files.push(name.clone());
+                        (files.len() - 1, index)
+                    });
                     known.entry(name).or_insert(found)
                 }
             };
-            places.push(match found {
-                None => None,
-                Some((file, index)) => match index.get(number) {
-                    None => None,
-                    Some(range) => {
-                        let named = |e: Error| e.with_default("file", files[*file].location());
-                        array.check_stored(&range).map_err(|e| array.blame(named(e)))?;
-                        Some((*file, range))
-                    }
-                },
-            });
+            let place = found.as_ref().and_then(|(file, index)| Some((*file, index.get(number)?)));
+            if let Some((file, range)) = &place {
+                array.check_stored(range).map_err(|e| named(&files[*file], e))?;
+            }
+            places.push(place);
         }
-        Ok(Self { array, files, chunks: places })
+        Ok(Self { array, context, files, chunks: places })
     }
 
     /// Stored bytes of a chunk.
@@ -80,16 +75,22 @@ impl Located {
         self.chunks.get(i).and_then(Option::as_ref).map_or(0, |(_, range)| range.end - range.start)
     }
 
-    /// Cuts the chunks into consecutive parts of at most so many stored bytes (a chunk at least).
+    /// Cuts the chunks into consecutive parts of at most so many stored bytes (a chunk at least), in not
+    /// too many files.
     pub(crate) fn waves(&self, most: u64) -> Vec<Range<usize>> {
         let (mut out, mut start, mut bytes) = (Vec::new(), 0, 0u64);
-        for i in 0..self.chunks.len() {
+        let (mut files, mut last) = (0, None);
+        for (i, place) in self.chunks.iter().enumerate() {
             let more = self.stored(i);
-            if i > start && bytes.saturating_add(more) > most {
+            let file = place.as_ref().map(|(file, _)| *file);
+            let other = usize::from(file.is_some() && file != last);
+            if i > start && (bytes.saturating_add(more) > most || files + other > FILES_AT_ONCE) {
                 out.push(start..i);
-                (start, bytes) = (i, 0);
+                (start, bytes, files) = (i, 0, 0);
             }
             bytes = bytes.saturating_add(more);
+            files += other;
+            last = file.or(last);
         }
         if start < self.chunks.len() {
             out.push(start..self.chunks.len());
@@ -106,8 +107,15 @@ impl Located {
                 wanted[*file].push((i, range.clone()));
             }
         }
-        let wanted = self.files.iter().zip(wanted).filter(|(_, members)| !members.is_empty());
-        let reads = wanted.map(|(file, members)| async move {
+        let (mut names, mut members) = (Vec::new(), Vec::new());
+        for (name, list) in self.files.iter().zip(wanted).filter(|(_, list)| !list.is_empty()) {
+            names.push(name.clone());
+            members.push(list);
+        }
+        let set = Arc::clone(&self.context.files);
+        let open = move || names.iter().map(|name| set.open(name)).collect::<Result<Vec<_>>>();
+        let files = self.context.engine.blocking(open).await.map_err(|e| self.array.blame(e))?;
+        let reads = files.iter().zip(members).map(|(file, members)| async move {
             let ranges: Vec<Range<u64>> = members.iter().map(|(_, r)| r.clone()).collect();
             let bytes = file.get_ranges(ranges).await.map_err(|e| self.array.blame(e))?;
             let mut at = 0;
@@ -125,13 +133,22 @@ impl Located {
         Ok(out)
     }
 
+    /// Reads all of the chunks, not too many files at the same time.
+    pub(crate) async fn read_all(&self) -> Result<Vec<Stored>> {
+        let mut out = Vec::with_capacity(self.chunks.len());
+        for wave in self.waves(u64::MAX) {
+            out.append(&mut self.read(wave).await?);
+        }
+        Ok(out)
+    }
+
     /// Names the array, the file and the place of a chunk that could not be decoded.
     pub(crate) fn blame(&self, i: usize, error: Error) -> Error {
         let error = self.array.blame(error);
         match self.chunks.get(i) {
             Some(Some((file, range))) => {
-                let error = error.with_default("file", self.files[*file].location());
-                error.with_default("offset", range.start)
+                let path = self.context.files.root().join(&self.files[*file]);
+                error.with_default("file", path.display()).with_default("offset", range.start)
             }
             _ => error,
         }
@@ -139,18 +156,15 @@ impl Located {
 }
 
 impl Array {
-    fn open_file(&self, context: &Context, name: &str) -> Result<Option<Arc<LocalFile>>> {
-        match context.files.open(name) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(self.blame(e)),
+    /// What is so, or the rule for a file that is not there.
+    fn unless_missing<T>(&self, found: Result<T>, name: &str) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
             Err(_) if !self.strict => Ok(None),
-            Err(_) => Err(self.blame(
-                Error::corrupt(format!(
-                    "{name} is missing: copy the store again, or write it again with \
-                     write_empty_chunks"
-                ))
-                .with("file", context.files.root().join(name).display()),
-            )),
+            Err(_) => Err(Error::corrupt(format!(
+                "{name} is missing: copy the store again, or write it again with write_empty_chunks"
+            ))),
         }
     }
 
@@ -166,14 +180,26 @@ impl Array {
         Ok(())
     }
 
-    /// The index of a shard, kept or read and checked; a file that is no shard is its only chunk.
-    fn index(&self, name: &str, file: &LocalFile) -> Result<Arc<ShardIndex>> {
+    /// The index of a shard, kept or read and checked; a file that is no shard is its only chunk. None
+    /// if there is no such file and that means fill values.
+    fn index(&self, context: &Context, name: &str) -> Result<Option<Arc<ShardIndex>>> {
         let Some(sharding) = self.meta.sharding else {
-            return Ok(Arc::new(ShardIndex::Whole(file.len())));
+            let found = std::fs::metadata(context.files.root().join(name));
+            let found = found.map_err(|e| Error::io("cannot look at", e));
+            return match self.unless_missing(found, name)? {
+                Some(found) if found.is_file() => {
+                    Ok(Some(Arc::new(ShardIndex::Whole(found.len()))))
+                }
+                Some(_) => Err(Error::corrupt("this is a folder, not a file")),
+                None => Ok(None),
+            };
         };
         if let Some(index) = self.indexes.get(name) {
-            return Ok(index);
+            return Ok(Some(index));
         }
+        let Some(file) = self.unless_missing(context.files.open(name), name)? else {
+            return Ok(None);
+        };
         let n = self.meta.chunks_in_file();
         let length = n.saturating_mul(16).saturating_add(if sharding.checksum { 4 } else { 0 });
         if n > MOST_IN_FILE || length > file.len() {
@@ -193,6 +219,6 @@ impl Array {
         }
         let index = Arc::new(ShardIndex::new(payload, file.len(), at)?);
         self.indexes.keep(name, &index);
-        Ok(index)
+        Ok(Some(index))
     }
 }

@@ -95,8 +95,8 @@ def fixtures(target):
     for shard, (start, stop) in enumerate([(0, 25), (25, 26), (26, 61)]):
         pq.write_table(table.slice(start, stop - start), data / f"train-{shard:05}-of-00003.parquet",
                        row_group_size=10)
-    # Pages that end within rows, in one row group.
-    pq.write_table(table, target / "tahoe-cut-pages.parquet", data_page_size=64, write_batch_size=13,
+    # Small pages and a dictionary that ends, in one row group, without an index.
+    pq.write_table(table, target / "tahoe-small-pages.parquet", data_page_size=64, write_batch_size=13,
                    dictionary_pagesize_limit=200, write_statistics=False)
     # Version 2 of pages, with a page index and checksums.
     pq.write_table(table, target / "tahoe-v2.parquet", data_page_version="2.0", compression="zstd",

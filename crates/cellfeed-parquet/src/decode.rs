@@ -401,3 +401,6 @@ pub(crate) fn is_blob(leaf: &Leaf) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,7 +26,15 @@
 //! find a row, where skipping runs of levels and codes finds it in a step a run; and it sizes
 //! allocations by lengths that it has not checked.
 #![forbid(unsafe_code)]
-#![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::single_range_in_vec_init,
+        reason = "small numbers, lists of one range"
+    )
+)]
 
 mod backend;
 mod codec;

@@ -81,6 +81,38 @@ fn columns_nobody_asked_for_are_not_read() {
 }
 
 #[test]
+fn pages_are_learned_where_there_is_no_index() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/parquet");
+    for name in ["own-blobs-no-index", "tahoe-small-pages"] {
+        let (store, engine) = open(&path.join(format!("{name}.parquet")));
+        let store = store.unwrap();
+        let wanted = |rows: std::ops::Range<u64>| {
+            let before = engine.stats().snapshot();
+            block_on(store.read_rows(&MatrixKey::X, &RowRanges::single(rows))).unwrap();
+            engine.stats().snapshot().since(&before).bytes_wanted
+        };
+        let (first, second) = (wanted(2..3), wanted(2..3));
+        assert!(second * 3 < first, "{name}: {first}, then {second} bytes");
+    }
+}
+
+#[test]
+fn bare_limits_are_of_the_same_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let oracle = fixtures::oracle("limits", 400, 50, 35);
+    write(&path, &oracle, &WriteOptions::default());
+    let store = open(&path).0.unwrap();
+    let fetches = [RowRanges::single(0..32), RowRanges::single(100..300)];
+    let limits = store.roofline(&MatrixKey::X, &fetches, 2, true).unwrap();
+    let cost = |rows| store.cost(&MatrixKey::X, rows).unwrap().bytes_read;
+    assert_eq!(limits.bytes_read, fetches.iter().map(cost).sum::<u64>());
+    assert!(limits.bytes_decoded > 0 && limits.bytes_gathered > 0 && limits.decode_seconds > 0.0);
+    let past = [RowRanges::single(0..401)];
+    assert!(store.roofline(&MatrixKey::X, &past, 2, true).is_err());
+}
+
+#[test]
 fn a_file_that_changes_while_it_is_open_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");

@@ -1,11 +1,12 @@
-//! Tahoe-100M's layout as pyarrow writes it: shards, pages that end within rows, version 2 of pages,
-//! page indexes; and files that must be refused.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::single_range_in_vec_init)]
+//! Tahoe-100M's layout as pyarrow writes it: shards, small pages without an index, version 2 of
+//! pages, page indexes; and files that must be refused.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::single_range_in_vec_init)]
 
 use cellfeed_core::io::Engine;
 use cellfeed_core::{Backend, Error, ErrorKind, MatrixKey, Result, RowRanges};
 use cellfeed_parquet::{ParquetBackend, ParquetOptions, is_parquet};
-use cellfeed_testkit::{Oracle, PeakAlloc, Subject, check_oracle, conformance};
+use cellfeed_testkit::{Oracle, OracleValues, PeakAlloc, Subject, check_oracle, conformance};
 use futures::executor::block_on;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,7 +41,7 @@ fn shards() -> Vec<Subject> {
 }
 
 fn files() -> Vec<Subject> {
-    let names = ["tahoe-cut-pages", "tahoe-v2", "tahoe-plain"];
+    let names = ["tahoe-small-pages", "tahoe-v2", "tahoe-plain"];
     let one = |name: &str| {
         let path = data().join(format!("{name}.parquet"));
         Subject::on_disk(&path, oracle(), open_alone).unwrap()
@@ -180,4 +181,45 @@ fn what_is_not_asked_for_is_not_read() {
     assert_eq!(read.bytes_wanted, cost.bytes_read);
     let whole = store.cost(&MatrixKey::X, &all).unwrap().bytes_read;
     assert!(read.bytes_wanted * 3 < whole, "{read:?} of {whole}");
+}
+
+/// The real table of genes, where it is present: it is no part of the project.
+#[test]
+fn the_real_table_of_genes_is_read() {
+    let folder = std::env::var_os("CELLFEED_REAL_FILES").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    let genes = folder.join("tahoe_meta/gene_metadata.parquet");
+    if !genes.is_file() {
+        eprintln!("SKIPPED: no real table of genes at {}", genes.display());
+        return;
+    }
+    let options = ParquetOptions::default().with_gene_metadata(genes);
+    let store = open_with(&data().join("tahoe"), &options).unwrap();
+    let schema = store.schema();
+    assert_eq!((schema.var.n_vars, schema.var.names[0].as_str()), (62_710, "ENSG00000000003"));
+    let var = block_on(store.read_var(&MatrixKey::X)).unwrap();
+    let symbols = var.column("gene_symbol").unwrap();
+    assert!(format!("{:?}", symbols.slice(0, 1)).contains("TSPAN6"));
+    // Tokens begin at 3 and go up one by one, so that the genes' order is that of the tokens.
+    let want = oracle();
+    let rows = block_on(store.read_rows(&MatrixKey::X, &RowRanges::single(0..61))).unwrap();
+    let n: usize = rows.segments().iter().map(cellfeed_core::CsrSegment::nnz).sum();
+    assert_eq!(n, want.matrices[0].indices.len());
+    let OracleValues::Integer(tokens) = &want.var[1].values else { panic!("tokens") };
+    let mut first: Vec<i128> = want.matrices[0].indices
+        [..usize::try_from(want.matrices[0].indptr[2]).unwrap()]
+        .iter()
+        .map(|&g| tokens[g as usize].unwrap() - 3)
+        .collect();
+    first.sort_unstable();
+    let got: Vec<i128> = rows
+        .segments()
+        .iter()
+        .flat_map(|s| s.indices().to_u32_vec())
+        .take(first.len())
+        .map(i128::from)
+        .collect();
+    assert_eq!(got, first);
 }

@@ -109,7 +109,7 @@ pub(crate) fn print(stores: &[Store], rows: &[Row]) {
     println!("limit        the slowest of bare reading, decoding and copying of the same bytes");
     println!("per CPU s    cells for each second of CPU time, of all threads");
     println!(
-        "KB/cell      bytes read from the store for a cell; a map that is read in place reads none"
+        "KB/cell      bytes read from the store for a cell; what is taken out of a map counts"
     );
     println!("ampl.        bytes read over a cell's share of the store: 1 is what must be read");
 }

@@ -58,7 +58,8 @@ pub fn expected_entropy_without_replacement(counts: &[u64], m: u64) -> f64 {
 ///
 /// where `c` blocks of a fetch have label `k`, and `j` cells of a minibatch. Where `b` does not divide
 /// `F`, blocks at the borders of a fetch are cut in two as the plan cuts them; the parts are counted
-/// as blocks of their size, and the mean is over all places of the border. 0 for a size of 0.
+/// as blocks of their size, and the mean is over the places of the border, at most 64 of them. 0 for a
+/// size of 0.
 ///
 /// The formula is exact for independent blocks: for a fetch that is a small part of the store.
 #[must_use]
@@ -94,7 +95,7 @@ pub fn expected_entropy_pure_blocks(shares: &[f64], m: u64, b: u64, f: u64) -> f
         }
         sum
     };
-    let cuts = Cuts::new(b, fetch);
+    let cuts = Cuts::at_most(64, b, fetch);
     let (mut sum, mut n) = (0.0, 0.0);
     for cut in cuts.iter() {
         sum += of_cut(cut.head, cut.tail, cut.whole);

@@ -66,7 +66,7 @@ pub struct Expected {
 /// In design effects two cells of different blocks have the correlation
 /// `rho_x = -(1 + (b - 1) rho)/(n - b)`, since an epoch draws without replacement; without blocks all
 /// correlations are those counted on disk. If `f` minibatches are more than the store has, a fetch is
-/// the store. The shorter last fetch of an epoch is left out of account. Where `b` does not divide `F`
+/// the store. The shorter last fetch of an epoch counts by its minibatches. Where `b` does not divide `F`
 /// the mean is over the places at which fetches cut blocks, at most sixteen of them for `entropy`.
 ///
 /// # Errors
@@ -85,6 +85,9 @@ pub fn expected(labels: &Labels, sampling: Sampling, m: u64, f: u64, w: u64) -> 
     if w > 1 << 20 {
         return Err(Error::invalid_input(format!("a window of {w} minibatches is above 2^20")));
     }
+    if n == 0 {
+        return Err(Error::invalid_input("there are no cells, and so no minibatches"));
+    }
     if n < m {
         return Err(Error::invalid_input(format!(
             "{n} cells fill no minibatch of {m}; batch_size must be {n} or less"
@@ -93,11 +96,17 @@ pub fn expected(labels: &Labels, sampling: Sampling, m: u64, f: u64, w: u64) -> 
     // A fetch that is larger than the store is the store.
     let store = Store { labels, n, m, f: f.min((n / m).max(1)), w };
     let counts: Vec<f64> = labels.counts().iter().map(|&c| c as f64).collect();
-    let (entropy, rho, rho_entropy, one, many) = match sampling {
-        Sampling::Streaming => store.stretches(1),
-        Sampling::StreamingShuffled => store.stretches(store.f),
-        Sampling::Blocks { block_size } => store.blocks(block_size.min(n)),
+    let found = match sampling {
+        Sampling::Streaming => store.stretches(labels.codes(), 1),
+        Sampling::StreamingShuffled => {
+            let full = usize::try_from(n - n % (m * store.f)).unwrap_or(usize::MAX);
+            let (full, last) = labels.codes().split_at(full);
+            // The last fetch is one stretch, of as many whole minibatches as it has.
+            store.with_last(|f| store.stretches(if f == store.f { full } else { last }, f))
+        }
+        Sampling::Blocks { block_size } => store.with_last(|f| store.blocks(block_size.min(n), f)),
     };
+    let Found { entropy, rho, deff_of_entropy, deff_1: one, deff_w: many } = found;
     let shares = normalised(&counts);
     let varies = shares.len() > 1;
     let bounds = |b: u64| entropy_bounds(&counts, m, b).0;
@@ -105,7 +114,7 @@ pub fn expected(labels: &Labels, sampling: Sampling, m: u64, f: u64, w: u64) -> 
     Ok(Expected {
         entropy,
         entropy_pure_blocks: blocks.map(|b| expected_entropy_pure_blocks(&counts, m, b, store.f)),
-        entropy_second_order: second_order(&shares, m, rho_entropy),
+        entropy_second_order: second_order(&shares, m, deff_of_entropy),
         lower_bound: blocks.map(bounds),
         upper_bound: expected_entropy_random(&counts, m),
         entropy_store: shares_entropy(&counts),
@@ -123,28 +132,58 @@ struct Store<'a> {
     w: u64,
 }
 
-/// Entropy, the correlation of labels, the design effect that the entropy sees, `DEFF_1`, `DEFF_w`.
-type Found = (f64, f64, f64, f64, f64);
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    entropy: f64,
+    rho: f64,
+    /// The design effect with labels weighed as the entropy weighs them.
+    deff_of_entropy: f64,
+    deff_1: f64,
+    deff_w: f64,
+}
 
 impl Store<'_> {
-    /// Streaming, with a shuffle inside each `f` minibatches.
-    fn stretches(&self, f: u64) -> Found {
-        let counts = self.labels.counts();
-        let (one, many) = (Window::new(self.m, f, 1), Window::new(self.m, f, self.w));
-        let stretches =
-            Stretches::count(self.labels.codes(), counts.len(), self.m * f, many.reach());
-        let within = stretches.within(counts);
-        let correlation = |e: usize| if e == 0 { within } else { stretches.across(e, counts) };
-        let for_entropy = one.deff(|_| stretches.within_for_entropy(counts));
-        let entropy = stretches.entropy_of_draws(self.m);
-        (entropy, within, for_entropy, one.deff(correlation), many.deff(correlation))
+    /// The mean over minibatches of full fetches and of the shorter last one, which has `f` of its own.
+    fn with_last(&self, of: impl Fn(u64) -> Found) -> Found {
+        let fetch = self.m * self.f;
+        let last = self.n % fetch / self.m;
+        let full = of(self.f);
+        if last == 0 {
+            return full;
+        }
+        let short = of(last);
+        let share = last as f64 / (self.n / fetch * self.f + last) as f64;
+        let mean = |full: f64, short: f64| full + share * (short - full);
+        Found {
+            entropy: mean(full.entropy, short.entropy),
+            rho: full.rho,
+            deff_of_entropy: mean(full.deff_of_entropy, short.deff_of_entropy),
+            deff_1: mean(full.deff_1, short.deff_1),
+            deff_w: mean(full.deff_w, short.deff_w),
+        }
     }
 
-    fn blocks(&self, b: u64) -> Found {
+    /// Streaming, with a shuffle inside each `f` minibatches.
+    fn stretches(&self, codes: &[u32], f: u64) -> Found {
+        let counts = self.labels.counts();
+        let (one, many) = (Window::new(self.m, f, 1), Window::new(self.m, f, self.w));
+        let stretches = Stretches::count(codes, counts.len(), self.m * f, many.reach());
+        let within = stretches.within(counts);
+        let correlation = |e: usize| if e == 0 { within } else { stretches.across(e, counts) };
+        Found {
+            entropy: stretches.entropy_of_draws(self.m),
+            rho: within,
+            deff_of_entropy: one.deff(|_| stretches.within_for_entropy(counts)),
+            deff_1: one.deff(correlation),
+            deff_w: many.deff(correlation),
+        }
+    }
+
+    fn blocks(&self, b: u64, f: u64) -> Found {
         let (labels, m) = (self.labels, self.m);
         let counts = labels.counts();
-        let fetch = m * self.f;
-        let (one, many) = (Window::new(m, self.f, 1), Window::new(m, self.f, self.w));
+        let fetch = m * f;
+        let (one, many) = (Window::new(m, f, 1), Window::new(m, f, self.w));
         let shared = SharedBlocks::new(b, fetch);
         // Blocks of more than a fetch are read in stretches of a fetch.
         let length = b.min(fetch);
@@ -179,8 +218,15 @@ impl Store<'_> {
             let entropy = entropy_of_fetches(labels.codes(), counts.len(), b, fetch, m);
             entropy + self.slope(entropy, endless) * (endless - deff_entropy)
         };
-        (entropy, rho, deff_entropy, one.deff(correlation), many.deff(correlation))
+        Found {
+            entropy,
+            rho,
+            deff_of_entropy: deff_entropy,
+            deff_1: one.deff(correlation),
+            deff_w: many.deff(correlation),
+        }
     }
+
     /// By how many bits the entropy rises when the design effect falls by 1. With few labels that is
     /// `(K - 1)/(2 m ln 2)`; with more than a minibatch can hold it is far less. So it is taken from
     /// exact entropies: of independent cells against `entropy`, which has the design effect `deff`, or

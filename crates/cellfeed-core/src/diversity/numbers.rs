@@ -161,6 +161,28 @@ impl Probabilities {
         sum
     }
 
+    pub(super) fn variance(&self) -> f64 {
+        let mean: f64 = self.iter().map(|(value, p)| p * value as f64).sum();
+        self.iter().map(|(value, p)| p * (value as f64 - mean).powi(2)).sum()
+    }
+
+    /// In steps: the value `i` stands for `i * step`. A value between two steps is split between these,
+    /// so that the mean stays, and the variance grows by less than `step^2 / 4`.
+    pub(super) fn in_steps(&self, step: u64) -> Self {
+        if step <= 1 {
+            return self.clone();
+        }
+        let first = self.first / step;
+        let mut values = vec![0.0; self.values.len() / usize::try_from(step).unwrap_or(1) + 3];
+        for (value, p) in self.iter() {
+            let at = usize::try_from(value / step - first).unwrap_or(usize::MAX);
+            let part = (value % step) as f64 / step as f64;
+            values[at] += p * (1.0 - part);
+            values[at + 1] += p * part;
+        }
+        Self { first, values }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, f64)> + '_ {
         (self.first..).zip(self.values.iter().copied())
     }
@@ -206,6 +228,17 @@ mod tests {
         // All are drawn.
         assert!((mean_phi(8, 3, 8) - phi(3.0 / 8.0)).abs() < 1e-14);
         assert!((MeanPhi::new(5, 3).of(2) - want).abs() < 1e-14);
+    }
+
+    #[test]
+    fn steps_keep_the_mean() {
+        let exact = Probabilities::from_counts(&[(0, 5), (7, 2), (8, 1), (31, 4)]);
+        let steps = exact.in_steps(4);
+        let mean = |p: &Probabilities| p.iter().map(|(v, p)| v as f64 * p).sum::<f64>();
+        assert!((4.0 * mean(&steps) - mean(&exact)).abs() < 1e-12);
+        let grown = 16.0 * steps.variance() - exact.variance();
+        assert!((0.0..4.0).contains(&grown), "{grown}");
+        assert_eq!(exact.in_steps(1).values, exact.values);
     }
 
     #[test]

@@ -52,6 +52,23 @@ fn the_published_measurements_come_out() {
     assert!((random - 3.62).abs() < 0.01, "{random}");
 }
 
+/// The same formula from another program, in Python.
+#[test]
+fn another_program_gives_the_same() {
+    for (b, f, want) in [
+        (4, 1, 3.0900238476750865),
+        (16, 4, 3.013330156011496),
+        (16, 16, 3.4752459724215243),
+        (64, 16, 2.9946748790905366),
+        (256, 64, 2.990049111732317),
+    ] {
+        let got = expected_entropy_pure_blocks(&TAHOE_PLATES, 64, b, f);
+        assert!((got - want).abs() < 1e-9, "b {b}, f {f}: {got}");
+    }
+    let random = expected_entropy_random(&TAHOE_PLATES, 64);
+    assert!((random - 3.621118708431259).abs() < 1e-11, "{random}");
+}
+
 #[test]
 fn the_second_order_is_near_where_labels_are_many() {
     for (b, f) in [(1, 1), (4, 16), (16, 16), (16, 64), (16, 256), (64, 256), (256, 1024)] {

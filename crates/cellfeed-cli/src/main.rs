@@ -6,6 +6,7 @@
 mod atlas;
 mod convert;
 mod demo;
+mod entropy;
 mod generate;
 mod inspect;
 mod interrupt;
@@ -42,6 +43,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Inspect(inspect::InspectArgs),
     Stream(Box<stream::StreamArgs>),
+    Entropy(entropy::EntropyArgs),
     Convert(Box<convert::ConvertArgs>),
     Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Entropy(args) => entropy::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,

@@ -15,7 +15,7 @@ mod backend;
 mod concat;
 mod csr;
 mod digest;
-mod diversity;
+pub mod diversity;
 mod element;
 mod error;
 pub mod io;

@@ -1,6 +1,8 @@
 //! Exactness, alignment, and golden plans.
 
-use super::Strategy;
+#[cfg(test)]
+mod ranks;
+
 use super::*;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy as Generator, prop_assert, prop_assert_eq, prop_oneof, proptest,

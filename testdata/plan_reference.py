@@ -5,8 +5,10 @@ Written from docs/sampling.md alone, with no dependency. `python3 plan_reference
 vectors that the tests of cellfeed-core freeze.
 """
 
+import math
+
 M64 = (1 << 64) - 1
-BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER = 1, 2, 3
+BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER, STRETCH_START, STRETCH_ORDER = range(1, 6)
 
 
 class Stream:
@@ -61,11 +63,11 @@ def mix(x):
     return x ^ (x >> 31)
 
 
-def permutation(n, seed, epoch):
+def permutation(n, seed, epoch, purpose=BLOCK_ORDER, number=0):
     bits = max(n - 1, 255).bit_length()
     low_bits = bits // 2
     low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
-    stream = Stream(seed, epoch, BLOCK_ORDER, 0)
+    stream = Stream(seed, epoch, purpose, number)
     keys = [stream.word() for _ in range(12)]
 
     def apply(x):
@@ -119,6 +121,29 @@ def uniform(blocks, seed, epoch, per_fetch):
     return permutation(blocks, seed, epoch)
 
 
+def spread(i, n):
+    step = max(1, n * 610 // 987)
+    while math.gcd(step, n) != 1:
+        step -= 1
+    return i * step % n
+
+
+def stratified(blocks, seed, epoch, per_fetch):
+    first = Stream(seed, epoch, STRETCH_START, 0).below(blocks) if blocks else 0
+    groups, rest = divmod(blocks, per_fetch)
+    bounds = [s * blocks // per_fetch for s in range(per_fetch + 1)]
+    longer = [s for s in range(per_fetch) if bounds[s + 1] - bounds[s] > groups]
+
+    def apply(slot):
+        group, place = divmod(slot, per_fetch)
+        s = spread(place, per_fetch) if group < groups else longer[spread(place, rest)]
+        size = bounds[s + 1] - bounds[s]
+        within = permutation(size, seed, epoch, STRETCH_ORDER, s)(group) if size > 1 else 0
+        return (first + bounds[s] + within) % blocks
+
+    return apply
+
+
 def fetch(n, b, m, f, seed, epoch, k, shuffle=True, slots=uniform, **world):
     """Minibatches of fetch k as lists of rows; b = 0 means streaming; `slots` orders blocks."""
     number, start, end, keep, count = part(n, m, f, k, **world)
@@ -161,3 +186,7 @@ if __name__ == "__main__":
     print("starts", starts[:4])
     for rank in range(3):
         print("rank", rank, epoch(50, 4, 4, 2, 3, 1, rank=rank, world=3))
+    print("stratified", epoch(31, 2, 4, 2, 5, 2, slots=stratified))
+    chosen = [r for r in range(60) if r % 7 < 3]
+    subset = epoch(len(chosen), 2, 4, 2, 1, 0, slots=stratified, rank=1, world=2)
+    print("subset", [[chosen[i] for i in mb] for mb in subset])

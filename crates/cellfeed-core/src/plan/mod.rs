@@ -12,17 +12,23 @@ mod permutation;
 mod random;
 mod rounds;
 mod strategy;
+mod stratified;
+mod subset;
 
 pub use fetch::FetchPlan;
 pub use options::PlanOptions;
 pub use strategy::Strategy;
+pub use subset::{Subset, SubsetBuilder};
 
 use crate::rows::RowRanges;
 use crate::{Error, Result};
-use order::BlockOrder;
+use order::{BlockOrder, Slots};
+use permutation::Permutation;
 use random::{Purpose, Stream};
 use rounds::Rounds;
 use std::ops::Range;
+use std::sync::Arc;
+use stratified::Stratified;
 
 /// The version of the sampling algorithm. Plans of one version never change.
 pub const PLAN_VERSION: u32 = 1;
@@ -41,7 +47,7 @@ pub const PLAN_VERSION: u32 = 1;
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    n_obs: u64,
+    subset: Arc<Subset>,
     strategy: Strategy,
     options: PlanOptions,
     fetch_size: u64,
@@ -56,11 +62,24 @@ impl Plan {
     /// 2^32 cells or more, more than 2^62 cells, a rank that the world does not have, or more
     /// ranks than there are minibatches.
     pub fn new(n_obs: u64, strategy: Strategy, options: &PlanOptions) -> Result<Self> {
+        Self::over(Subset::all(n_obs), strategy, options)
+    }
+
+    /// Plans over a subset of a store's cells. Blocks are formed of the subset's cells in file order.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over(
+        subset: impl Into<Arc<Subset>>,
+        strategy: Strategy,
+        options: &PlanOptions,
+    ) -> Result<Self> {
+        let subset = subset.into();
+        let n = subset.n_cells();
         let fetch_size = options.fetch_size(strategy.block_size())?;
-        if n_obs > 1 << 62 {
-            return Err(Error::invalid_input(format!("{n_obs} cells are more than 2^62")));
+        if n > 1 << 62 {
+            return Err(Error::invalid_input(format!("{n} cells are more than 2^62")));
         }
-        let n = n_obs;
         let minibatches =
             if options.drop_last { n / options.batch_size } else { n.div_ceil(options.batch_size) };
         if options.world_size > 1 && minibatches < options.world_size {
@@ -71,13 +90,19 @@ impl Plan {
             )));
         }
         let rounds = Rounds::new(0, n, fetch_size, options);
-        Ok(Self { n_obs, strategy, options: options.clone(), fetch_size, rounds })
+        Ok(Self { subset, strategy, options: options.clone(), fetch_size, rounds })
     }
 
     /// Cells of the store.
     #[must_use]
     pub fn n_obs(&self) -> u64 {
-        self.n_obs
+        self.subset.n_obs()
+    }
+
+    /// The cells that the plan chooses from.
+    #[must_use]
+    pub fn subset(&self) -> &Arc<Subset> {
+        &self.subset
     }
 
     /// The strategy.
@@ -191,14 +216,23 @@ impl Plan {
 
     /// The rows at positions `span` of the epoch's order, sorted.
     fn rows(&self, epoch: u64, span: Range<u64>) -> RowRanges {
-        let Some(b) = self.strategy.block_size() else { return RowRanges::single(span) };
-        let order = BlockOrder::new(self.n_obs, b, self.options.seed, epoch);
-        let mut ranges: Vec<Range<u64>> = Vec::new();
-        order.ranges(span, &mut ranges);
-        ranges.sort_unstable_by_key(|r| r.start);
         let mut rows = RowRanges::empty();
+        let Some(b) = self.strategy.block_size() else {
+            self.subset.rows(span, &mut rows);
+            return rows;
+        };
+        let (n, seed) = (self.subset.n_cells(), self.options.seed);
+        let slots = match self.strategy {
+            Strategy::StratifiedBlockShuffling { .. } => {
+                Slots::Stratified(Stratified::new(n / b, self.fetch_size / b, seed, epoch))
+            }
+            _ => Slots::Uniform(Permutation::new(n / b, seed, epoch)),
+        };
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        BlockOrder::new(n, b, seed, epoch, slots).ranges(span, &mut ranges);
+        ranges.sort_unstable_by_key(|r| r.start);
         for range in ranges {
-            rows.push(range);
+            self.subset.rows(range, &mut rows);
         }
         rows
     }

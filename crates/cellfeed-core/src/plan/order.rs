@@ -2,7 +2,25 @@
 
 use super::permutation::Permutation;
 use super::random::{Purpose, Stream};
+use super::stratified::Stratified;
 use std::ops::Range;
+
+/// The order of full blocks: which stands in each slot.
+pub(super) enum Slots {
+    /// Any, with equal probability.
+    Uniform(Permutation),
+    /// One from each stretch of the list for each fetch.
+    Stratified(Stratified),
+}
+
+impl Slots {
+    fn block(&self, slot: u64) -> u64 {
+        match self {
+            Self::Uniform(permutation) => permutation.apply(slot),
+            Self::Stratified(stratified) => stratified.block(slot),
+        }
+    }
+}
 
 /// The order of cells in an epoch of block shuffling. Positions `0..full * b` hold the full blocks,
 /// permuted; the tail, the `n mod b` cells that fill no block, is at the end, and then changes
@@ -12,20 +30,20 @@ pub(super) struct BlockOrder {
     b: u64,
     full: u64,
     tail: u64,
-    permutation: Permutation,
+    slots: Slots,
     /// The block position whose first cells the tail takes; `full` if it stays at the end.
     swap: u64,
 }
 
 impl BlockOrder {
-    pub(super) fn new(n: u64, b: u64, seed: u64, epoch: u64) -> Self {
+    pub(super) fn new(n: u64, b: u64, seed: u64, epoch: u64, slots: Slots) -> Self {
         let (full, tail) = (n / b, n % b);
         let swap = if tail == 0 {
             full
         } else {
             Stream::new(seed, epoch, Purpose::TailPlace, 0).below(full + 1)
         };
-        Self { b, full, tail, permutation: Permutation::new(full, seed, epoch), swap }
+        Self { b, full, tail, slots, swap }
     }
 
     /// Appends the row ranges of a span of positions, in the order of the positions.
@@ -38,7 +56,7 @@ impl BlockOrder {
                 let offset = at - end_of_full;
                 let len = span.end - at;
                 let start = if self.swap < self.full {
-                    self.permutation.apply(self.swap) * self.b
+                    self.slots.block(self.swap) * self.b
                 } else {
                     end_of_full
                 };
@@ -47,7 +65,7 @@ impl BlockOrder {
             }
             let (position, offset) = (at / self.b, at % self.b);
             let stop = ((position + 1) * self.b).min(span.end) - position * self.b;
-            let start = self.permutation.apply(position) * self.b;
+            let start = self.slots.block(position) * self.b;
             let mut first = offset;
             if position == self.swap && offset < self.tail {
                 let cut = stop.min(self.tail);

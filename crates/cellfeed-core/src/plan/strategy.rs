@@ -20,6 +20,12 @@ pub enum Strategy {
     },
     /// Single cells in random order: what block shuffling with blocks of one cell is.
     TrueRandom,
+    /// Block shuffling in which each fetch takes one random block from each of as many equal stretches
+    /// of the file as it has blocks: every fetch is a sample of the whole file. Needs no labels.
+    StratifiedBlockShuffling {
+        /// Cells that stay together on disk and in a fetch.
+        block_size: u64,
+    },
 }
 
 impl Strategy {
@@ -28,7 +34,9 @@ impl Strategy {
     pub fn block_size(self) -> Option<u64> {
         match self {
             Self::Streaming { .. } => None,
-            Self::BlockShuffling { block_size } => Some(block_size),
+            Self::BlockShuffling { block_size } | Self::StratifiedBlockShuffling { block_size } => {
+                Some(block_size)
+            }
             Self::TrueRandom => Some(1),
         }
     }
@@ -43,6 +51,9 @@ impl fmt::Display for Strategy {
                 write!(f, "block shuffling, blocks of {block_size} cells")
             }
             Self::TrueRandom => f.write_str("true random"),
+            Self::StratifiedBlockShuffling { block_size } => {
+                write!(f, "stratified block shuffling, blocks of {block_size} cells")
+            }
         }
     }
 }
@@ -59,7 +70,7 @@ impl FromStr for Strategy {
             "true-random" => Ok(Self::TrueRandom),
             _ => Err(Error::invalid_input(format!(
                 "no strategy is called {s:?}; there are streaming, streaming-shuffled, true-random \
-                 and block-shuffling (which has a block size)"
+                 and, with a block size, block-shuffling and stratified"
             ))),
         }
     }

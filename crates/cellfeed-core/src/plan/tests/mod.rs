@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod ranks;
+#[cfg(test)]
+mod stratified;
 
 use super::*;
 use proptest::prelude::{
@@ -39,6 +41,7 @@ fn strategies() -> impl Generator<Value = Strategy> {
         Just(Strategy::Streaming { shuffle: true }),
         (1u64..40).prop_map(|block_size| Strategy::BlockShuffling { block_size }),
         Just(Strategy::TrueRandom),
+        (1u64..40).prop_map(|block_size| Strategy::StratifiedBlockShuffling { block_size }),
     ]
 }
 

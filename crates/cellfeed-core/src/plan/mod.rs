@@ -11,12 +11,14 @@ mod order;
 mod permutation;
 mod random;
 mod rounds;
+mod state;
 mod strategy;
 mod stratified;
 mod subset;
 
 pub use fetch::FetchPlan;
 pub use options::PlanOptions;
+pub use state::PlanState;
 pub use strategy::Strategy;
 pub use subset::{Subset, SubsetBuilder};
 
@@ -26,6 +28,7 @@ use order::{BlockOrder, Slots};
 use permutation::Permutation;
 use random::{Purpose, Stream};
 use rounds::Rounds;
+use state::Resumed;
 use std::ops::Range;
 use std::sync::Arc;
 use stratified::Stratified;
@@ -50,8 +53,11 @@ pub struct Plan {
     subset: Arc<Subset>,
     strategy: Strategy,
     options: PlanOptions,
+    /// Positions of an epoch.
+    n: u64,
     fetch_size: u64,
     rounds: Rounds,
+    resumed: Option<Resumed>,
 }
 
 impl Plan {
@@ -90,7 +96,15 @@ impl Plan {
             )));
         }
         let rounds = Rounds::new(0, n, fetch_size, options);
-        Ok(Self { subset, strategy, options: options.clone(), fetch_size, rounds })
+        Ok(Self {
+            subset,
+            strategy,
+            options: options.clone(),
+            n,
+            fetch_size,
+            rounds,
+            resumed: None,
+        })
     }
 
     /// Cells of the store.
@@ -115,6 +129,12 @@ impl Plan {
     #[must_use]
     pub fn batch_size(&self) -> u64 {
         self.options.batch_size
+    }
+
+    /// Minibatches in a fetch.
+    #[must_use]
+    pub fn fetch_factor(&self) -> u64 {
+        self.options.fetch_factor
     }
 
     /// Cells in a fetch; the last of an epoch may have fewer, or with several ranks one more.
@@ -184,7 +204,7 @@ impl Plan {
     /// # Errors
     /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) if the epoch has no fetch `k`.
     pub fn fetch(&self, epoch: u64, k: u64) -> Result<FetchPlan> {
-        let rounds = &self.rounds;
+        let rounds = self.rounds_of(epoch);
         if k >= rounds.n_fetches() {
             return Err(Error::out_of_bounds(format!(
                 "fetch {k} was asked for, but an epoch has {}",
@@ -212,6 +232,11 @@ impl Plan {
             n_minibatches: usize_of(part.minibatches),
             first_minibatch: k * self.options.fetch_factor,
         })
+    }
+
+    /// A hash of the subset, in hexadecimal.
+    fn cells_digest(&self) -> String {
+        format!("{:016x}", self.subset.digest())
     }
 
     /// The rows at positions `span` of the epoch's order, sorted.

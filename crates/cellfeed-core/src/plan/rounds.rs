@@ -90,6 +90,16 @@ impl Rounds {
         self.full * self.fetch_size + if self.minibatches > 0 { self.keep() } else { 0 }
     }
 
+    /// Cells that all ranks have yielded after so many rounds, if these were full.
+    pub(super) fn position_after(&self, rounds: u64) -> Option<u64> {
+        (rounds <= self.full).then(|| self.start + rounds * self.fetch_size * self.world_size)
+    }
+
+    /// The last minibatch after which only full rounds have been yielded.
+    pub(super) fn last_boundary(&self) -> u64 {
+        self.full * self.fetch_factor
+    }
+
     fn my_share(&self) -> u64 {
         self.share + u64::from(self.rank < self.more)
     }

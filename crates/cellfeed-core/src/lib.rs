@@ -45,7 +45,9 @@ pub use loader::{
 pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
-pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
+pub use plan::{
+    FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset, SubsetBuilder,
+};
 pub use rows::RowRanges;
 pub use schema::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,

@@ -13,6 +13,10 @@ pub(super) enum Purpose {
     TailPlace = 2,
     /// The order of cells within a fetch; one stream a fetch.
     FetchOrder = 3,
+    /// Where the first stretch of stratified shuffling begins; one stream an epoch.
+    StretchStart = 4,
+    /// Keys of the permutation of the blocks in a stretch; one stream a stretch.
+    StretchOrder = 5,
 }
 
 /// A stream of random 64-bit words.

@@ -5,6 +5,7 @@
 //! and memory proportional to the fetch. It never depends on the backend, on threads or on timing.
 //! `docs/sampling.md` states the algorithm to the letter.
 
+mod condition;
 mod fetch;
 mod options;
 mod order;
@@ -17,6 +18,7 @@ mod stratified;
 mod subset;
 mod weighted;
 
+pub use condition::Condition;
 pub use fetch::FetchPlan;
 pub use options::PlanOptions;
 pub use state::PlanState;

@@ -14,7 +14,7 @@ fn each_cell_has_its_share() {
     let subset = Subset::from_mask((0..23).map(|r| r % 3 != 1)).unwrap();
     let share = |r: usize| if r % 3 == 1 { 0.0 } else { weights[r] };
     let total: f64 = (0..23).map(share).sum();
-    let mut counts = vec![0.0; 23];
+    let mut counts = [0.0; 23];
     let mut cells = 0.0;
     for seed in 0..4000 {
         for rank in 0..2 {

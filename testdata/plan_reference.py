@@ -5,10 +5,11 @@ Written from docs/sampling.md alone, with no dependency. `python3 plan_reference
 vectors that the tests of cellfeed-core freeze.
 """
 
+import functools
 import math
 
 M64 = (1 << 64) - 1
-BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER, STRETCH_START, STRETCH_ORDER = range(1, 6)
+BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER, STRETCH_START, STRETCH_ORDER, DRAWS = range(1, 7)
 
 
 class Stream:
@@ -175,6 +176,41 @@ def epoch(n, b, m, f, seed, e, shuffle=True, slots=uniform, **world):
     return [mb for k in every for mb in fetch(n, b, m, f, seed, e, k, shuffle, slots, **world)]
 
 
+def weighted(weights, draws, b, m, f, seed, epoch, k, **world):
+    """Minibatches of fetch k of weighted sampling over cells with these weights."""
+    number, start, end, keep, count = part(draws, m, f, k, **world)
+    add = lambda values: functools.reduce(lambda x, y: x + y, values, 0.0)  # sum() is compensated
+    blocks = [range(i, min(i + b, len(weights))) for i in range(0, len(weights), b)]
+    sums, total = [], 0.0
+    for block in blocks:
+        total += add(weights[i] for i in block)
+        sums.append(total)
+    stream = Stream(seed, epoch, DRAWS, number)
+    unit = lambda: (stream.word() >> 11) / 2.0**53
+    cells, left = [], end - start
+    while left > 0:
+        u = unit() * total
+        block = blocks[min(sum(s <= u for s in sums), sum(s < total for s in sums))]
+        step = add(weights[i] for i in block) / b
+        following, reached, drawn = unit() * step, 0.0, []
+        for i in block:
+            reached += weights[i]
+            while following < reached and len(drawn) < b:
+                drawn.append(i)
+                following += step
+        drawn += [max(block, key=lambda i: weights[i])] * (b - len(drawn))
+        if left < b:
+            order = list(range(b))
+            stream.shuffle(order)
+            drawn = [drawn[i] for i in order[:left]]
+        cells += drawn
+        left -= b
+    cells.sort()
+    order = list(range(len(cells)))
+    Stream(seed, epoch, FETCH_ORDER, number).shuffle(order)
+    return [[cells[i] for i in mb] for mb in cut(order[:keep], m, count)]
+
+
 if __name__ == "__main__":
     words = Stream(1, 2, BLOCK_ORDER, 3)
     print("words ", [words.word() for _ in range(3)])
@@ -190,3 +226,5 @@ if __name__ == "__main__":
     chosen = [r for r in range(60) if r % 7 < 3]
     subset = epoch(len(chosen), 2, 4, 2, 1, 0, slots=stratified, rank=1, world=2)
     print("subset", [[chosen[i] for i in mb] for mb in subset])
+    weights = [float(r % 5) for r in range(21)]
+    print("weighted", [mb for k in range(3) for mb in weighted(weights, 19, 3, 4, 2, 9, 4, k)])

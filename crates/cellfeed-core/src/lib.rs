@@ -46,7 +46,8 @@ pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{
-    FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset, SubsetBuilder,
+    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset,
+    SubsetBuilder, Weights,
 };
 pub use rows::RowRanges;
 pub use schema::{

@@ -234,8 +234,7 @@ impl Inner {
     /// fetch before is decoded.
     async fn plan(&self, epochs: Range<u64>, mut planned: mpsc::Sender<Result<FetchPlan>>) {
         let numbers = epochs.flat_map(|epoch| {
-            let first = self.plan.first_minibatch(epoch) / self.plan.fetch_factor();
-            (first..self.plan.n_fetches_of(epoch)).map(move |k| (epoch, k))
+            (self.plan.first_fetch(epoch)..self.plan.n_fetches_of(epoch)).map(move |k| (epoch, k))
         });
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();

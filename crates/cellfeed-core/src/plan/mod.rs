@@ -5,6 +5,7 @@
 //! and memory proportional to the fetch. It never depends on the backend, on threads or on timing.
 //! `docs/sampling.md` states the algorithm to the letter.
 
+mod condition;
 mod fetch;
 mod options;
 mod order;
@@ -15,12 +16,15 @@ mod state;
 mod strategy;
 mod stratified;
 mod subset;
+mod weighted;
 
+pub use condition::Condition;
 pub use fetch::FetchPlan;
 pub use options::PlanOptions;
 pub use state::PlanState;
 pub use strategy::Strategy;
 pub use subset::{Subset, SubsetBuilder};
+pub use weighted::Weights;
 
 use crate::rows::RowRanges;
 use crate::{Error, Result};
@@ -58,6 +62,7 @@ pub struct Plan {
     fetch_size: u64,
     rounds: Rounds,
     resumed: Option<Resumed>,
+    weighted: Option<weighted::Table>,
 }
 
 impl Plan {
@@ -81,7 +86,47 @@ impl Plan {
         options: &PlanOptions,
     ) -> Result<Self> {
         let subset = subset.into();
+        if strategy.draws(0).is_some() {
+            return Err(Error::invalid_input(format!(
+                "the strategy, {strategy}, needs weights; use Plan::weighted"
+            )));
+        }
         let n = subset.n_cells();
+        Self::of(subset, strategy, options, n, None)
+    }
+
+    /// Plans that draw cells with replacement, each in proportion to its weight. Takes 8 bytes of
+    /// memory a block beside the weights.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); if the weights are not one for each cell of the store, or add up to 0
+    /// over the subset; for a strategy that has no weights.
+    pub fn weighted(
+        subset: impl Into<Arc<Subset>>,
+        weights: Weights,
+        strategy: Strategy,
+        options: &PlanOptions,
+    ) -> Result<Self> {
+        let subset = subset.into();
+        let (Some(n), Some(b)) = (strategy.draws(subset.n_cells()), strategy.block_size()) else {
+            return Err(Error::invalid_input(format!(
+                "the strategy, {strategy}, takes no weights; use Plan::over"
+            )));
+        };
+        // Sizes are checked before the table is made.
+        options.fetch_size(Some(b))?;
+        let table = weighted::Table::new(weights, &subset, b)?;
+        Self::of(subset, strategy, options, n, Some(table))
+    }
+
+    /// A plan whose epochs have `n` positions.
+    fn of(
+        subset: Arc<Subset>,
+        strategy: Strategy,
+        options: &PlanOptions,
+        n: u64,
+        weighted: Option<weighted::Table>,
+    ) -> Result<Self> {
         let fetch_size = options.fetch_size(strategy.block_size())?;
         if n > 1 << 62 {
             return Err(Error::invalid_input(format!("{n} cells are more than 2^62")));
@@ -104,6 +149,7 @@ impl Plan {
             fetch_size,
             rounds,
             resumed: None,
+            weighted,
         })
     }
 
@@ -212,9 +258,18 @@ impl Plan {
             )));
         }
         let part = rounds.part(k);
-        let rows = self.rows(epoch, part.positions);
-        let n = u32::try_from(rows.n_rows()).unwrap_or(u32::MAX);
-        let mut order: Vec<u32> = (0..n).collect();
+        let (rows, mut order) = match &self.weighted {
+            None => {
+                let rows = self.rows(epoch, part.positions);
+                let n = u32::try_from(rows.n_rows()).unwrap_or(u32::MAX);
+                (rows, (0..n).collect())
+            }
+            Some(table) => {
+                let stream = Stream::new(self.options.seed, epoch, Purpose::Draws, part.number);
+                let count = part.positions.end - part.positions.start;
+                self.drawn(&table.draw(&self.subset, count, stream))
+            }
+        };
         if !matches!(self.strategy, Strategy::Streaming { shuffle: false }) {
             Stream::new(self.options.seed, epoch, Purpose::FetchOrder, part.number)
                 .shuffle(&mut order);
@@ -234,9 +289,27 @@ impl Plan {
         })
     }
 
-    /// A hash of the subset, in hexadecimal.
+    /// The rows of cells that were drawn, sorted, with repeats; and for each cell its place in them.
+    fn drawn(&self, cells: &[u64]) -> (RowRanges, Vec<u32>) {
+        let mut rows = RowRanges::empty();
+        let mut order = Vec::with_capacity(cells.len());
+        let mut place = 0;
+        let mut before = None;
+        for &cell in cells {
+            if before != Some(cell) {
+                place = u32::try_from(rows.n_rows()).unwrap_or(u32::MAX);
+                self.subset.rows(cell..cell + 1, &mut rows);
+                before = Some(cell);
+            }
+            order.push(place);
+        }
+        (rows, order)
+    }
+
+    /// A hash of the subset, and of the weights, in hexadecimal.
     fn cells_digest(&self) -> String {
-        format!("{:016x}", self.subset.digest())
+        let weights = self.weighted.as_ref().map(|w| format!("-{:016x}", w.digest()));
+        format!("{:016x}{}", self.subset.digest(), weights.unwrap_or_default())
     }
 
     /// The rows at positions `span` of the epoch's order, sorted.

@@ -201,6 +201,14 @@ impl Plan {
         self.resumed_in(epoch).map_or(0, |r| r.minibatch)
     }
 
+    /// The fetch that [`first_minibatch`](Self::first_minibatch) is in. The last fetch of an epoch may
+    /// have one minibatch more than the others.
+    #[must_use]
+    pub fn first_fetch(&self, epoch: u64) -> u64 {
+        let last = self.n_fetches_of(epoch).saturating_sub(1);
+        (self.first_minibatch(epoch) / self.options.fetch_factor).min(last)
+    }
+
     /// Fetches in an epoch of each rank: fewer in one that was resumed on another world size.
     #[must_use]
     pub fn n_fetches_of(&self, epoch: u64) -> u64 {

@@ -26,17 +26,44 @@ pub enum Strategy {
         /// Cells that stay together on disk and in a fetch.
         block_size: u64,
     },
+    /// With replacement: a block by the sum of its weights, then cells within it by weight.
+    BlockWeighted {
+        /// Cells that stay together on disk and in a fetch.
+        block_size: u64,
+        /// Cells that an epoch draws; as many as the subset has if not said.
+        draws: Option<u64>,
+    },
+    /// With replacement: as many cells of each class, about; see [`Weights::balanced`].
+    ///
+    /// [`Weights::balanced`]: crate::Weights::balanced
+    ClassBalanced {
+        /// Cells that stay together on disk and in a fetch.
+        block_size: u64,
+        /// Cells that an epoch draws; as many as the subset has if not said.
+        draws: Option<u64>,
+    },
 }
 
 impl Strategy {
+    /// Whether it needs weights, and how many cells an epoch then draws.
+    pub(super) fn draws(self, n_cells: u64) -> Option<u64> {
+        match self {
+            Self::BlockWeighted { draws, .. } | Self::ClassBalanced { draws, .. } => {
+                Some(draws.unwrap_or(n_cells))
+            }
+            _ => None,
+        }
+    }
+
     /// The block size: 1 for true random sampling, none for streaming.
     #[must_use]
     pub fn block_size(self) -> Option<u64> {
         match self {
             Self::Streaming { .. } => None,
-            Self::BlockShuffling { block_size } | Self::StratifiedBlockShuffling { block_size } => {
-                Some(block_size)
-            }
+            Self::BlockShuffling { block_size }
+            | Self::StratifiedBlockShuffling { block_size }
+            | Self::BlockWeighted { block_size, .. }
+            | Self::ClassBalanced { block_size, .. } => Some(block_size),
             Self::TrueRandom => Some(1),
         }
     }
@@ -53,6 +80,12 @@ impl fmt::Display for Strategy {
             Self::TrueRandom => f.write_str("true random"),
             Self::StratifiedBlockShuffling { block_size } => {
                 write!(f, "stratified block shuffling, blocks of {block_size} cells")
+            }
+            Self::BlockWeighted { block_size, .. } => {
+                write!(f, "weighted, blocks of {block_size} cells")
+            }
+            Self::ClassBalanced { block_size, .. } => {
+                write!(f, "class-balanced, blocks of {block_size} cells")
             }
         }
     }

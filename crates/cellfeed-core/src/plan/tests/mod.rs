@@ -6,6 +6,8 @@ mod ranks;
 mod resume;
 #[cfg(test)]
 mod stratified;
+#[cfg(test)]
+mod weighted;
 
 use super::*;
 use proptest::prelude::{

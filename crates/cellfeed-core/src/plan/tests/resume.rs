@@ -8,7 +8,7 @@ use proptest::prelude::{ProptestConfig, prop_assert, prop_assert_eq, proptest};
 fn rest(plan: &Plan, epoch: u64) -> Vec<Vec<u64>> {
     let first = plan.first_minibatch(epoch);
     let mut out = Vec::new();
-    for k in first / plan.fetch_factor()..plan.n_fetches_of(epoch) {
+    for k in plan.first_fetch(epoch)..plan.n_fetches_of(epoch) {
         let fetch = plan.fetch(epoch, k).unwrap();
         let rows: Vec<u64> = fetch.rows().iter_rows().collect();
         for (number, minibatch) in (fetch.first_minibatch()..).zip(fetch.minibatches()) {
@@ -90,6 +90,16 @@ proptest! {
         seen.sort_unstable();
         prop_assert!(seen.into_iter().eq(0..n));
     }
+}
+
+#[test]
+fn the_last_fetch_may_have_a_minibatch_more() {
+    // Fourteen rounds of three fetches of ten cells, and one cell: the last round is dealt with it.
+    let options = PlanOptions::default().with_batch_size(2).with_fetch_factor(5).with_rank(0, 3);
+    let plan = Plan::new(421, Strategy::TrueRandom, &options).unwrap();
+    assert_eq!((plan.n_fetches(), plan.n_minibatches()), (14, 71));
+    let resumed = plan.resume(&plan.state(0, 70).unwrap()).unwrap();
+    assert_eq!((resumed.first_fetch(0), rest(&resumed, 0).len()), (13, 1));
 }
 
 #[test]

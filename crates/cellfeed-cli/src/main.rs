@@ -11,6 +11,8 @@ mod generate;
 mod inspect;
 mod interrupt;
 mod people;
+mod plan;
+mod sampling;
 mod stream;
 mod usage;
 mod verify;
@@ -44,6 +46,7 @@ enum Command {
     Inspect(inspect::InspectArgs),
     Stream(Box<stream::StreamArgs>),
     Entropy(entropy::EntropyArgs),
+    Plan(plan::PlanArgs),
     Convert(Box<convert::ConvertArgs>),
     Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Stream(args) => stream::run(&args),
         Command::Entropy(args) => entropy::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,

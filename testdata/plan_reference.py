@@ -5,8 +5,11 @@ Written from docs/sampling.md alone, with no dependency. `python3 plan_reference
 vectors that the tests of cellfeed-core freeze.
 """
 
+import functools
+import math
+
 M64 = (1 << 64) - 1
-BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER = 1, 2, 3
+BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER, STRETCH_START, STRETCH_ORDER, DRAWS = range(1, 7)
 
 
 class Stream:
@@ -61,11 +64,11 @@ def mix(x):
     return x ^ (x >> 31)
 
 
-def permutation(n, seed, epoch):
+def permutation(n, seed, epoch, purpose=BLOCK_ORDER, number=0):
     bits = max(n - 1, 255).bit_length()
     low_bits = bits // 2
     low_mask, high_mask = (1 << low_bits) - 1, (1 << (bits - low_bits)) - 1
-    stream = Stream(seed, epoch, BLOCK_ORDER, 0)
+    stream = Stream(seed, epoch, purpose, number)
     keys = [stream.word() for _ in range(12)]
 
     def apply(x):
@@ -81,15 +84,76 @@ def permutation(n, seed, epoch):
     return apply
 
 
-def fetch(n, b, m, f, seed, epoch, k, shuffle=True, drop_last=False):
-    """Minibatches of fetch k as lists of rows; b = 0 means streaming."""
-    start, end = k * m * f, min((k + 1) * m * f, n)
+def deal(n, m, f, world=1, drop_last=False, start=0):
+    """The rounds from position `start` on: (full rounds, first position after them, share of the last
+    round, how many ranks have one cell more, minibatches each rank makes of its share)."""
+    size = world * m * f
+    full, left = divmod(n - start, size)
+    if not drop_last and 0 < left < world and full > 0:
+        full, left = full - 1, left + size
+    share, more = divmod(left, world)
+    count = share // m if drop_last else min(-(-(share + (more > 0)) // m), share)
+    return full, n - left, share, more, count
+
+
+def cut(order, m, count):
+    """`count` minibatches: full ones first, at least one cell left for each that follows."""
+    at = [min(j * m, len(order) - (count - j)) for j in range(count)] + [len(order)]
+    return [order[i:j] for i, j in zip(at, at[1:])]
+
+
+def fetches(n, m, f, world=1, drop_last=False, start=0):
+    full, _, _, _, count = deal(n, m, f, world, drop_last, start)
+    return full + (count > 0)
+
+
+def part(n, m, f, k, rank=0, world=1, drop_last=False, start=0):
+    """Fetch k of a rank: (its number, first position, position past the last, cells kept, minibatches)."""
+    full, rest, share, more, count = deal(n, m, f, world, drop_last, start)
+    number = start // (m * f) + k * world + rank
+    if k < full:
+        return number, number * m * f, (number + 1) * m * f, m * f, f
+    first = rest + rank * share + min(rank, more)
+    mine = share + (rank < more)
+    return number, first, first + mine, count * m if drop_last else mine, count
+
+
+def uniform(blocks, seed, epoch, per_fetch):
+    return permutation(blocks, seed, epoch)
+
+
+def spread(i, n):
+    step = max(1, n * 610 // 987)
+    while math.gcd(step, n) != 1:
+        step -= 1
+    return i * step % n
+
+
+def stratified(blocks, seed, epoch, per_fetch):
+    first = Stream(seed, epoch, STRETCH_START, 0).below(blocks) if blocks else 0
+    groups, rest = divmod(blocks, per_fetch)
+    bounds = [s * blocks // per_fetch for s in range(per_fetch + 1)]
+    longer = [s for s in range(per_fetch) if bounds[s + 1] - bounds[s] > groups]
+
+    def apply(slot):
+        group, place = divmod(slot, per_fetch)
+        s = spread(place, per_fetch) if group < groups else longer[spread(place, rest)]
+        size = bounds[s + 1] - bounds[s]
+        within = permutation(size, seed, epoch, STRETCH_ORDER, s)(group) if size > 1 else 0
+        return (first + bounds[s] + within) % blocks
+
+    return apply
+
+
+def fetch(n, b, m, f, seed, epoch, k, shuffle=True, slots=uniform, **world):
+    """Minibatches of fetch k as lists of rows; b = 0 means streaming; `slots` orders blocks."""
+    number, start, end, keep, count = part(n, m, f, k, **world)
     if b == 0:
         rows = list(range(start, end))
     else:
         full, tail = divmod(n, b)
         swap = Stream(seed, epoch, TAIL_PLACE, 0).below(full + 1) if tail else full
-        apply = permutation(full, seed, epoch)
+        apply = slots(full, seed, epoch, max(1, m * f // b))
 
         def row(p):
             if p >= full * b:
@@ -102,14 +166,49 @@ def fetch(n, b, m, f, seed, epoch, k, shuffle=True, drop_last=False):
         rows = sorted(row(p) for p in range(start, end))
     order = list(range(len(rows)))
     if shuffle:
-        Stream(seed, epoch, FETCH_ORDER, k).shuffle(order)
-    if drop_last:
-        order = order[: max(0, (n - n % m) - start)]
-    return [[rows[i] for i in order[j : j + m]] for j in range(0, len(order), m)]
+        Stream(seed, epoch, FETCH_ORDER, number).shuffle(order)
+    return [[rows[i] for i in mb] for mb in cut(order[:keep], m, count)]
 
 
-def epoch(n, b, m, f, seed, e, **kw):
-    return [mb for k in range(-(-n // (m * f))) for mb in fetch(n, b, m, f, seed, e, k, **kw)]
+def epoch(n, b, m, f, seed, e, shuffle=True, slots=uniform, **world):
+    size = {key: value for key, value in world.items() if key != "rank"}
+    every = range(fetches(n, m, f, **size))
+    return [mb for k in every for mb in fetch(n, b, m, f, seed, e, k, shuffle, slots, **world)]
+
+
+def weighted(weights, draws, b, m, f, seed, epoch, k, **world):
+    """Minibatches of fetch k of weighted sampling over cells with these weights."""
+    number, start, end, keep, count = part(draws, m, f, k, **world)
+    add = lambda values: functools.reduce(lambda x, y: x + y, values, 0.0)  # sum() is compensated
+    blocks = [range(i, min(i + b, len(weights))) for i in range(0, len(weights), b)]
+    sums, total = [], 0.0
+    for block in blocks:
+        total += add(weights[i] for i in block)
+        sums.append(total)
+    stream = Stream(seed, epoch, DRAWS, number)
+    unit = lambda: (stream.word() >> 11) / 2.0**53
+    cells, left = [], end - start
+    while left > 0:
+        u = unit() * total
+        block = blocks[min(sum(s <= u for s in sums), sum(s < total for s in sums))]
+        step = add(weights[i] for i in block) / b
+        following, reached, drawn = unit() * step, 0.0, []
+        for i in block:
+            reached += weights[i]
+            while following < reached and len(drawn) < b:
+                drawn.append(i)
+                following += step
+        drawn += [max(block, key=lambda i: weights[i])] * (b - len(drawn))
+        if left < b:
+            order = list(range(b))
+            stream.shuffle(order)
+            drawn = [drawn[i] for i in order[:left]]
+        cells += drawn
+        left -= b
+    cells.sort()
+    order = list(range(len(cells)))
+    Stream(seed, epoch, FETCH_ORDER, number).shuffle(order)
+    return [[cells[i] for i in mb] for mb in cut(order[:keep], m, count)]
 
 
 if __name__ == "__main__":
@@ -121,3 +220,11 @@ if __name__ == "__main__":
     rows = sorted(r for mb in fetch(100_000_000, 16, 64, 256, 1, 9, 4321) for r in mb)
     starts = [r for i, r in enumerate(rows) if i == 0 or rows[i - 1] != r - 1]
     print("starts", starts[:4])
+    for rank in range(3):
+        print("rank", rank, epoch(50, 4, 4, 2, 3, 1, rank=rank, world=3))
+    print("stratified", epoch(31, 2, 4, 2, 5, 2, slots=stratified))
+    chosen = [r for r in range(60) if r % 7 < 3]
+    subset = epoch(len(chosen), 2, 4, 2, 1, 0, slots=stratified, rank=1, world=2)
+    print("subset", [[chosen[i] for i in mb] for mb in subset])
+    weights = [float(r % 5) for r in range(21)]
+    print("weighted", [mb for k in range(3) for mb in weighted(weights, 19, 3, 4, 2, 9, 4, k)])

@@ -6,10 +6,13 @@
 mod atlas;
 mod convert;
 mod demo;
+mod entropy;
 mod generate;
 mod inspect;
 mod interrupt;
 mod people;
+mod plan;
+mod sampling;
 mod stream;
 mod usage;
 mod verify;
@@ -42,6 +45,8 @@ enum Command {
     Demo(demo::DemoArgs),
     Inspect(inspect::InspectArgs),
     Stream(Box<stream::StreamArgs>),
+    Entropy(entropy::EntropyArgs),
+    Plan(plan::PlanArgs),
     Convert(Box<convert::ConvertArgs>),
     Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
@@ -53,6 +58,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Stream(args) => stream::run(&args),
+        Command::Entropy(args) => entropy::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,

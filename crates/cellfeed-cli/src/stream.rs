@@ -1,27 +1,15 @@
 //! `cellfeed stream`: runs the loader over a store and reports how it went.
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
+use crate::sampling::Sampling;
 use crate::{interrupt, usage};
 use cellfeed::csr::{Access, CsrOptions};
 use cellfeed::{
     ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
-    OutputType, Plan, PlanOptions, Result, Store, Strategy, label_entropy, open_many,
+    OutputType, Result, Store, label_entropy, open_many,
 };
 use serde::Serialize;
 use std::time::{Duration, Instant};
-
-/// How cells are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum StrategyName {
-    /// Blocks of neighbouring cells in random order, cells shuffled in each fetch.
-    BlockShuffling,
-    /// File order.
-    Streaming,
-    /// File order, cells shuffled in each fetch.
-    StreamingShuffled,
-    /// Single cells in random order.
-    TrueRandom,
-}
 
 /// Which genes several stores have together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -69,6 +57,7 @@ impl AccessName {
 #[command(after_help = "Examples:\n  \
     cellfeed stream atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type --block-size 64 --seconds 20\n  \
+    cellfeed stream atlas.h5ad --subset 'plate != plate14' --rank 0 --world-size 4\n  \
     cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
     cellfeed stream a.h5ad b.csr --join outer\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
@@ -82,27 +71,12 @@ pub(crate) struct StreamArgs {
     /// Genes of several stores: those that all have (inner), or any (outer).
     #[arg(long, value_enum, default_value = "inner")]
     pub(crate) join: JoinName,
-    /// Cells in a minibatch.
-    #[arg(long, value_name = "CELLS", default_value_t = 64)]
-    pub(crate) batch_size: u64,
-    /// Cells next to each other on disk that stay together.
-    #[arg(long, value_name = "CELLS", default_value_t = 16)]
-    pub(crate) block_size: u64,
-    /// Minibatches that are read and shuffled together.
-    #[arg(long, value_name = "MINIBATCHES", default_value_t = 256)]
-    pub(crate) fetch_factor: u64,
-    /// How cells are chosen.
-    #[arg(long, value_enum, default_value = "block-shuffling")]
-    pub(crate) strategy: StrategyName,
-    /// Drop the last minibatch of an epoch if it is not full.
-    #[arg(long)]
-    pub(crate) drop_last: bool,
-    /// Seed of every random choice.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// The first epoch.
-    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
-    pub(crate) epoch: u64,
+    #[command(flatten)]
+    pub(crate) sampling: Sampling,
+    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14' or 'drug ==
+    /// a,b'; may be given several times, all must hold.
+    #[arg(long, value_name = "CONDITION")]
+    pub(crate) subset: Vec<String>,
     /// The matrix: a layer's name, raw, or X.
     #[arg(long, value_name = "LAYER", default_value = "X")]
     pub(crate) layer: MatrixKey,
@@ -197,21 +171,6 @@ fn open(args: &StreamArgs) -> Result<Store> {
     open_many(&args.stores, &options, &args.join.options())
 }
 
-fn plan(args: &StreamArgs, n_obs: u64) -> Result<Plan> {
-    let strategy = match args.strategy {
-        StrategyName::BlockShuffling => Strategy::BlockShuffling { block_size: args.block_size },
-        StrategyName::Streaming => Strategy::Streaming { shuffle: false },
-        StrategyName::StreamingShuffled => Strategy::Streaming { shuffle: true },
-        StrategyName::TrueRandom => Strategy::TrueRandom,
-    };
-    let options = PlanOptions::default()
-        .with_batch_size(args.batch_size)
-        .with_fetch_factor(args.fetch_factor)
-        .with_drop_last(args.drop_last)
-        .with_seed(args.seed);
-    Plan::new(n_obs, strategy, &options)
-}
-
 /// Runs the loader as the options say.
 pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let limit = args.seconds.map(Duration::try_from_secs_f64).transpose();
@@ -219,7 +178,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let start = Instant::now();
     let store = open(args)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let plan = plan(args, store.n_obs())?;
+    let plan = args.sampling.plan(store.subset(&args.subset)?)?;
     // The label is loaded whether or not it is among the columns asked for.
     let mut columns = args.obs.clone();
     columns.extend(args.label.clone().filter(|label| !args.obs.contains(label)));
@@ -239,7 +198,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let cpu = usage::cpu_seconds();
     let start = Instant::now();
     let mut tally = Tally::new(args);
-    let mut run = loader.epochs(args.epoch..args.epoch.saturating_add(epochs))?;
+    let mut run = loader.epochs(args.sampling.epoch..args.sampling.epoch.saturating_add(epochs))?;
     let mut first = None;
     for minibatch in run.by_ref() {
         let minibatch = minibatch?;
@@ -301,7 +260,7 @@ impl Tally {
             obs: args.obs.len(),
             entropy: 0.0,
             full: 0,
-            batch_size: args.batch_size,
+            batch_size: args.sampling.batch_size,
             digest: args.digest.then(Digest::new),
         }
     }

@@ -132,6 +132,42 @@ fn entropy_shows_what_a_strategy_costs() {
 }
 
 #[test]
+fn ranks_share_a_subset() {
+    let [none, ..] = atlases();
+    let run = |rank: &str, more: &[&str]| {
+        let base = ["stream", none, "--json", "--fetch-factor", "4", "--world-size", "3"];
+        let args: Vec<&str> =
+            base.iter().chain(["--rank", rank].iter()).chain(more).copied().collect();
+        let report = json(&args);
+        (report["n_cells"].as_u64().unwrap(), report["n_minibatches"].as_u64().unwrap())
+    };
+    for more in [&[][..], &["--strategy", "stratified"]] {
+        let runs = ["0", "1", "2"].map(|rank| run(rank, more));
+        assert_eq!(runs.iter().map(|r| r.0).sum::<u64>(), 3000);
+        assert!(runs.iter().all(|r| r.1 == runs[0].1), "{runs:?}");
+    }
+    let plate = "plate == plate3";
+    let some = json(&["stream", none, "--json", "--label", "plate", "--subset", plate]);
+    let others = json(&["stream", none, "--json", "--subset", "plate != plate3"]);
+    assert_eq!(some["entropy_bits"].as_f64(), Some(0.0));
+    let cells = |report: &serde_json::Value| report["n_cells"].as_u64().unwrap();
+    assert!(cells(&some) > 0);
+    assert_eq!(cells(&some) + cells(&others), 3000);
+}
+
+#[test]
+fn a_plan_needs_no_store() {
+    let args = ["plan", "--n-obs", "23", "--batch-size", "4", "--fetch-factor", "2"];
+    let args = [&args[..], &["--block-size", "4", "--json"]].concat();
+    let plan = json(&args);
+    // From docs/sampling.md.
+    assert_eq!(plan["ranges"], serde_json::json!([[8, 16]]));
+    assert_eq!(plan["minibatches"], serde_json::json!([[10, 14, 9, 13], [8, 12, 15, 11]]));
+    let text = out(&["plan", "--n-obs", "1000000000000", "--fetch", "61035155"]);
+    assert!(text.contains("16,384 rows"), "{text}");
+}
+
+#[test]
 fn seconds_end_a_run_and_epochs_repeat_it() {
     let [none, ..] = atlases();
     let report = json(&["stream", none, "--json", "--epochs", "3"]);
@@ -146,7 +182,7 @@ fn seconds_end_a_run_and_epochs_repeat_it() {
 #[test]
 fn wrong_files_and_words_are_explained() {
     let [none, ..] = atlases();
-    let cases: [(&[&str], &str); 16] = [
+    let cases: [(&[&str], &str); 21] = [
         (&["stream", "/nowhere.h5ad"], "cannot open"),
         (&["stream", &testdata("bad/not-hdf5.h5ad")], "not an HDF5 file"),
         (&["stream", &testdata("bad/hdf5-not-anndata.h5ad")], "not AnnData"),
@@ -161,6 +197,11 @@ fn wrong_files_and_words_are_explained() {
         (&["stream", none, "--obs", "celltype"], "cell_line"),
         (&["stream", none, "--label", "celltype"], "cell_line"),
         (&["stream", none, "--batch-size", "0"], "batch_size"),
+        (&["stream", none, "--world-size", "0"], "world_size"),
+        (&["stream", none, "--world-size", "48"], "too few for 48 ranks"),
+        (&["stream", none, "--subset", "plate"], "COLUMN OP VALUE"),
+        (&["stream", none, "--subset", "plate == nowhere"], "no cell has the value"),
+        (&["plan", "--n-obs", "64", "--fetch", "1"], "an epoch has 1"),
         (&["stream", none, "--memory", "1MiB"], "raise the limit"),
         (&["stream", none, "--memory", "lots"], "512MiB"),
     ];

@@ -15,7 +15,7 @@ mod backend;
 mod concat;
 mod csr;
 mod digest;
-mod diversity;
+pub mod diversity;
 mod element;
 mod error;
 pub mod io;
@@ -45,7 +45,10 @@ pub use loader::{
 pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
-pub use plan::{FetchPlan, PLAN_VERSION, Plan, PlanOptions, Strategy};
+pub use plan::{
+    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset,
+    SubsetBuilder, Weights,
+};
 pub use rows::RowRanges;
 pub use schema::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixKey, MatrixSchema, Schema, VarSchema,

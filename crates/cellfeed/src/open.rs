@@ -2,7 +2,8 @@
 
 use cellfeed_core::io::{Engine, EngineOptions};
 use cellfeed_core::{
-    Backend, ConcatBackend, ConcatOptions, Error, Loader, LoaderOptions, Plan, Result, Schema,
+    Backend, ConcatBackend, ConcatOptions, Condition, Error, Loader, LoaderOptions, Plan, Result,
+    Schema, Subset,
 };
 use std::fs::File;
 use std::io::Read;
@@ -139,6 +140,17 @@ impl Store {
     #[must_use]
     pub fn n_obs(&self) -> u64 {
         self.schema().n_obs
+    }
+
+    /// The cells for which all conditions on obs columns hold, such as `plate != plate14`; every cell
+    /// if there are none. Reads the columns and waits.
+    ///
+    /// # Errors
+    /// As [`Condition::from_str`](std::str::FromStr::from_str) and [`Subset::from_conditions`].
+    pub fn subset(&self, conditions: &[impl AsRef<str>]) -> Result<Subset> {
+        let conditions: Vec<Condition> =
+            conditions.iter().map(|c| c.as_ref().parse()).collect::<Result<_>>()?;
+        futures::executor::block_on(Subset::from_conditions(&*self.backend, &conditions))
     }
 
     /// A loader that shares the store's threads and buffers.

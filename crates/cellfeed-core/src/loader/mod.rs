@@ -179,7 +179,7 @@ impl Loader {
         &self.0.plan
     }
 
-    /// Starts an epoch.
+    /// Starts an epoch. Where the plan was [resumed](Plan::resume) in it, only what is left comes.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] if no thread can be started.
@@ -233,8 +233,9 @@ impl Inner {
     /// Plans fetches, one ahead of the reading, and tells the disk what comes next: it reads while the
     /// fetch before is decoded.
     async fn plan(&self, epochs: Range<u64>, mut planned: mpsc::Sender<Result<FetchPlan>>) {
-        let n = self.plan.n_fetches();
-        let numbers = epochs.flat_map(|epoch| (0..n).map(move |k| (epoch, k)));
+        let numbers = epochs.flat_map(|epoch| {
+            (self.plan.first_fetch(epoch)..self.plan.n_fetches_of(epoch)).map(move |k| (epoch, k))
+        });
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();
             let plan = self.engine.compute(move || plan.fetch(epoch, k)).await;
@@ -309,7 +310,7 @@ impl Inner {
         }
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let needed = cost.bytes_held.saturating_add(cost.bytes_held / 5 * 3 + 8);
-        let factor = self.plan.fetch_size() / self.plan.batch_size();
+        let factor = self.plan.fetch_factor();
         let fits = u128::from(factor) * u128::from(budget) / u128::from(cost.bytes_held);
         let message = if fits > 0 {
             format!(
@@ -344,9 +345,13 @@ impl Inner {
             };
             let recycler = &recycler;
             let n = fetch.plan.n_minibatches();
+            // Those that were yielded before the run was resumed.
+            let done = self.plan.first_minibatch(fetch.plan.epoch());
+            let done = done.saturating_sub(fetch.plan.first_minibatch());
+            let done = usize::try_from(done).unwrap_or(usize::MAX).min(n);
             let together = fetch.gathered_together(layout, output, self.engine.threads());
             // The stream owns the fetch, so that its memory is free once its last gather is done.
-            let groups = futures::stream::iter((0..n).step_by(together))
+            let groups = futures::stream::iter((done..n).step_by(together))
                 .map(move |first| {
                     let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
                     self.engine.compute(move || {

@@ -78,6 +78,21 @@ fn minibatches_hold_the_rows_of_the_plan() {
 }
 
 #[test]
+fn a_resumed_plan_yields_what_is_left() {
+    let n = 101;
+    let whole = expected_rows(&plan(n), 1);
+    for at in 0..plan(n).n_minibatches() {
+        let resumed = plan(n).resume(&plan(n).state(1, at).unwrap()).unwrap();
+        let loader = Loader::new(store(n), resumed, LoaderOptions::default()).unwrap();
+        let minibatches: Vec<_> = loader.epochs(1..3).unwrap().map(Result::unwrap).collect();
+        assert_eq!((minibatches[0].epoch(), minibatches[0].number()), (1, at));
+        let rows: Vec<u64> = minibatches.iter().flat_map(|m| m.rows().to_vec()).collect();
+        let first = usize::try_from(at * 6).unwrap();
+        assert_eq!(rows, [&whole[first..], &expected_rows(&plan(n), 2)].concat());
+    }
+}
+
+#[test]
 fn dense_equals_sparse_and_types_convert() {
     let n = 40;
     let loader = |options| Loader::new(store(n), plan(n), options).unwrap();

@@ -26,9 +26,13 @@ pub(super) struct Permutation {
 impl Permutation {
     /// The permutation of `0..n` for a seed and epoch; `n` is at most 2^63.
     pub(super) fn new(n: u64, seed: u64, epoch: u64) -> Self {
+        Self::of(n, Stream::new(seed, epoch, Purpose::BlockOrder, 0))
+    }
+
+    /// The permutation of `0..n` whose keys a stream gives.
+    pub(super) fn of(n: u64, mut stream: Stream) -> Self {
         let bits = n.max(256).next_power_of_two().trailing_zeros();
         let low_bits = bits / 2;
-        let mut stream = Stream::new(seed, epoch, Purpose::BlockOrder, 0);
         let keys = std::array::from_fn(|_| stream.word());
         let mask = |bits: u32| (1u64 << bits) - 1;
         Self { n, low_bits, low_mask: mask(low_bits), high_mask: mask(bits - low_bits), keys }

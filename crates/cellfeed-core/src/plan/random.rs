@@ -13,6 +13,12 @@ pub(super) enum Purpose {
     TailPlace = 2,
     /// The order of cells within a fetch; one stream a fetch.
     FetchOrder = 3,
+    /// Where the first stretch of stratified shuffling begins; one stream an epoch.
+    StretchStart = 4,
+    /// Keys of the permutation of the blocks in a stretch; one stream a stretch.
+    StretchOrder = 5,
+    /// Blocks and cells of weighted sampling; one stream a fetch.
+    Draws = 6,
 }
 
 /// A stream of random 64-bit words.
@@ -31,6 +37,11 @@ impl Stream {
 
     pub(super) fn word(&mut self) -> u64 {
         self.0.next_u64()
+    }
+
+    /// A uniform float from 0 to below 1: the high 53 bits of a word.
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.word() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// A uniform integer below `bound`, which is at least 1: the high half of the product of a word

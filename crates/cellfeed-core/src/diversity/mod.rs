@@ -1,4 +1,30 @@
-//! How diverse a minibatch is: the plug-in Shannon entropy of a label within it.
+//! How diverse minibatches are: what is measured, and what theory expects.
+//!
+//! The measure within a minibatch is the plug-in Shannon entropy of a label, in bits. Over several
+//! minibatches it is the design effect `DEFF_w`: the variance of the mean label shares over `w`
+//! consecutive minibatches, over that of independent cells. `docs/diversity.md` explains both, with
+//! figures; the functions here give the formulas.
+
+mod deff;
+mod entropy;
+mod labels;
+mod meter;
+mod numbers;
+mod stretches;
+mod structure;
+#[cfg(test)]
+mod tests;
+mod theory;
+
+pub use deff::{correlation_in_fetch, deff, rho_from_autocorrelation, rho_of_runs};
+pub use entropy::{
+    entropy_bounds, expected_entropy_pure_blocks, expected_entropy_random,
+    expected_entropy_second_order, expected_entropy_without_replacement, shares_entropy,
+};
+pub use labels::Labels;
+pub use meter::DiversityMeter;
+pub use structure::LabelStructure;
+pub use theory::{Expected, Sampling, expected};
 
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;

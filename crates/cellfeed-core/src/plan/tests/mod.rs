@@ -1,6 +1,14 @@
 //! Exactness, alignment, and golden plans.
 
-use super::Strategy;
+#[cfg(test)]
+mod ranks;
+#[cfg(test)]
+mod resume;
+#[cfg(test)]
+mod stratified;
+#[cfg(test)]
+mod weighted;
+
 use super::*;
 use proptest::prelude::{
     Just, ProptestConfig, Strategy as Generator, prop_assert, prop_assert_eq, prop_oneof, proptest,
@@ -37,6 +45,7 @@ fn strategies() -> impl Generator<Value = Strategy> {
         Just(Strategy::Streaming { shuffle: true }),
         (1u64..40).prop_map(|block_size| Strategy::BlockShuffling { block_size }),
         Just(Strategy::TrueRandom),
+        (1u64..40).prop_map(|block_size| Strategy::StratifiedBlockShuffling { block_size }),
     ]
 }
 

@@ -1,0 +1,244 @@
+//! A label of every cell as a small integer: what is read of an obs column.
+
+use crate::backend::Backend;
+use crate::rows::RowRanges;
+use crate::schema::ColumnKind;
+use crate::{Error, Result};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
+use futures::executor::block_on;
+use std::collections::HashMap;
+
+/// Rows of a column that are read at once.
+const PART: u64 = 1 << 20;
+
+/// The labels of all cells, as codes: four bytes a cell. Codes count from 0 in the order in which
+/// labels first occur; missing labels have a code of their own, as one more label.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    codes: Vec<u32>,
+    counts: Vec<u64>,
+    names: Vec<String>,
+    known: HashMap<Option<String>, u32>,
+}
+
+impl Labels {
+    /// No labels yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a whole obs column, part by part, and nothing else of the store. Blocks until it is read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) listing the columns if there is none of
+    /// that name, [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a column of floats,
+    /// which are no labels; else as [`Backend::read_obs`].
+    pub fn read(backend: &dyn Backend, column: &str) -> Result<Self> {
+        let schema = backend.schema();
+        schema.check_obs(column)?;
+        if let Some(found) = schema.obs.iter().find(|c| c.name == column)
+            && found.kind == ColumnKind::Float
+        {
+            return Err(floats(column).with("file", &schema.location));
+        }
+        let mut labels = Self::new();
+        let names = [column.to_owned()];
+        for part in RowRanges::single(0..schema.n_obs).parts(PART) {
+            for array in &block_on(backend.read_obs(&names, &part))? {
+                labels.extend(array).map_err(|e| e.with("element", column))?;
+            }
+        }
+        Ok(labels)
+    }
+
+    /// Appends the values of an obs column.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for floats,
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a type that no obs column has
+    /// and for more than 2^32 labels.
+    pub fn extend(&mut self, array: &ArrayRef) -> Result<()> {
+        match array.data_type() {
+            DataType::Dictionary(keys, values)
+                if **keys == DataType::Int32 && **values == DataType::Utf8 =>
+            {
+                let array = array.as_dictionary::<Int32Type>();
+                let categories = array.values().as_string::<i32>();
+                // Categories that no cell has are no labels.
+                let mut codes: Vec<Option<u32>> = vec![None; categories.len()];
+                for key in array.keys() {
+                    let code = match key.and_then(|key| usize::try_from(key).ok()) {
+                        None => self.code(None)?,
+                        Some(key) => match codes.get(key).copied().flatten() {
+                            Some(code) => code,
+                            None => {
+                                let value = categories.is_valid(key).then(|| categories.value(key));
+                                let code = self.code(value)?;
+                                codes[key] = Some(code);
+                                code
+                            }
+                        },
+                    };
+                    self.push(code);
+                }
+            }
+            DataType::Utf8 => {
+                for value in array.as_string::<i32>() {
+                    let code = self.code(value)?;
+                    self.push(code);
+                }
+            }
+            DataType::Int64 => self.numbers(array.as_primitive::<Int64Type>().iter())?,
+            DataType::UInt64 => self.numbers(array.as_primitive::<UInt64Type>().iter())?,
+            DataType::Boolean => self.numbers(array.as_boolean().iter())?,
+            DataType::Float64 => return Err(floats("")),
+            other => {
+                return Err(Error::unsupported(format!(
+                    "labels of type {other} cannot be counted"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Values that are named as they print; each name is made once for each run of equal values.
+    fn numbers<T: ToString + PartialEq>(
+        &mut self,
+        values: impl Iterator<Item = Option<T>>,
+    ) -> Result<()> {
+        let mut last: Option<(Option<T>, u32)> = None;
+        for value in values {
+            let code = match &last {
+                Some((before, code)) if *before == value => *code,
+                _ => self.code(value.as_ref().map(ToString::to_string).as_deref())?,
+            };
+            last = Some((value, code));
+            self.push(code);
+        }
+        Ok(())
+    }
+
+    fn code(&mut self, value: Option<&str>) -> Result<u32> {
+        let value = value.map(str::to_owned);
+        if let Some(&code) = self.known.get(&value) {
+            return Ok(code);
+        }
+        let code = u32::try_from(self.names.len())
+            .map_err(|_| Error::unsupported("a label with 2^32 values or more"))?;
+        self.names.push(value.clone().unwrap_or_default());
+        self.counts.push(0);
+        self.known.insert(value, code);
+        Ok(code)
+    }
+
+    fn push(&mut self, code: u32) {
+        self.codes.push(code);
+        if let Some(count) = self.counts.get_mut(index(code)) {
+            *count += 1;
+        }
+    }
+
+    /// The code of each cell, in file order.
+    #[must_use]
+    pub fn codes(&self) -> &[u32] {
+        &self.codes
+    }
+
+    /// How many cells have each label, by code.
+    #[must_use]
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// What each code means; empty for missing labels.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many cells have no label.
+    #[must_use]
+    pub fn n_missing(&self) -> u64 {
+        let code = self.known.get(&None);
+        code.and_then(|&code| self.counts.get(index(code))).copied().unwrap_or(0)
+    }
+}
+
+/// A code as a place in a list.
+pub(super) fn index(code: u32) -> usize {
+    usize::try_from(code).unwrap_or(usize::MAX)
+}
+
+fn floats(column: &str) -> Error {
+    let named = if column.is_empty() { String::new() } else { format!(" {column:?}") };
+    Error::invalid_input(format!(
+        "the obs column{named} has floating-point numbers, which are measures rather than labels; \
+         cut them into bins (in Python with pandas.cut) and store these as a categorical column, or \
+         choose another column"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::obs::categorical_array;
+    use crate::{ErrorKind, MemoryBackend, schema::ColumnSchema};
+    use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray, UInt64Array};
+    use std::sync::Arc;
+
+    #[test]
+    fn every_kind_of_column_becomes_codes() {
+        let categories = Arc::new(["x", "y", "z"].map(str::to_owned).to_vec());
+        let arrays: [ArrayRef; 5] = [
+            categorical_array([Some(2), Some(0), None, Some(2)], &categories).unwrap(),
+            Arc::new(StringArray::from(vec![Some("b"), Some(""), None, Some("b")])),
+            Arc::new(Int64Array::from(vec![Some(-1), Some(7), None, Some(-1)])),
+            Arc::new(UInt64Array::from(vec![Some(9), Some(1), None, Some(9)])),
+            Arc::new(BooleanArray::from(vec![Some(true), Some(false), None, Some(true)])),
+        ];
+        for array in arrays {
+            let mut labels = Labels::new();
+            labels.extend(&array).unwrap();
+            labels.extend(&array.slice(1, 1)).unwrap();
+            assert_eq!(labels.codes(), [0, 1, 2, 0, 1], "{array:?}");
+            assert_eq!((labels.counts(), labels.n_missing()), ([2, 2, 1].as_slice(), 1));
+        }
+        // An empty text is a label; that it is missing is another.
+        let mut labels = Labels::new();
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some(""), None, Some("")]));
+        labels.extend(&text).unwrap();
+        assert_eq!((labels.counts(), labels.n_missing()), ([2, 1].as_slice(), 1));
+        let wrong: ArrayRef = Arc::new(arrow_array::Int8Array::from(vec![1]));
+        assert_eq!(Labels::new().extend(&wrong).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn a_column_is_read_from_a_store_and_a_wrong_one_is_explained() {
+        let column = |name: &str, kind| ColumnSchema {
+            name: name.to_owned(),
+            kind,
+            encoding: String::new(),
+        };
+        let plates: ArrayRef = Arc::new(Int64Array::from_iter_values([4, 4, 5]));
+        let depth: ArrayRef = Arc::new(Float64Array::from(vec![0.5, 1.0, 2.0]));
+        let obs = vec![
+            (column("plate", ColumnKind::Integer), plates),
+            (column("depth", ColumnKind::Float), depth),
+        ];
+        let store = MemoryBackend::try_new(3, vec![], obs).unwrap();
+        let labels = Labels::read(&store, "plate").unwrap();
+        assert_eq!(
+            (labels.codes(), labels.names()),
+            ([0, 0, 1].as_slice(), &["4", "5"].map(str::to_owned)[..])
+        );
+        let error = Labels::read(&store, "depth").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("pandas.cut"), "{error}");
+        let error = Labels::read(&store, "drug").unwrap_err();
+        assert!(error.to_string().contains("the store has plate, depth"), "{error}");
+    }
+}

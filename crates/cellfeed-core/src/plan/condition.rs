@@ -1,0 +1,326 @@
+//! Conditions on obs columns, such as `plate != plate14`, and the subsets that they choose.
+
+use super::subset::{Subset, SubsetBuilder};
+use crate::backend::Backend;
+use crate::rows::RowRanges;
+use crate::{Error, Result};
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, UInt64Type};
+use arrow_array::{Array, ArrayRef};
+use arrow_schema::DataType;
+use std::str::FromStr;
+
+/// Rows of obs that are read at once.
+const STEP: u64 = 1 << 20;
+
+/// A condition on an obs column: `COLUMN OP VALUE`, where OP is `==`, `!=`, `<`, `<=`, `>` or `>=`.
+/// After `==` and `!=` there may be several values, separated by commas: any of them, none of them.
+/// A missing value is equal to nothing, and not below or above anything.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Condition {
+    column: String,
+    op: Op,
+    values: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Equal,
+    Unequal,
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+impl FromStr for Condition {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        const OPS: [(&str, Op); 7] = [
+            ("==", Op::Equal),
+            ("!=", Op::Unequal),
+            ("<=", Op::LessOrEqual),
+            (">=", Op::GreaterOrEqual),
+            ("<", Op::Less),
+            (">", Op::Greater),
+            ("=", Op::Equal),
+        ];
+        let bad = |why: &str| {
+            Error::invalid_input(format!(
+                "the condition {s:?} {why}; write COLUMN OP VALUE, as in 'plate != plate14', 'drug \
+                 == a,b' or 'n_genes >= 500'"
+            ))
+        };
+        let at = s.find(['=', '!', '<', '>']).ok_or_else(|| bad("has no comparison"))?;
+        let (column, rest) = s.split_at(at);
+        let (name, op) = OPS
+            .into_iter()
+            .find(|(name, _)| rest.starts_with(name))
+            .ok_or_else(|| bad("has a comparison that there is not"))?;
+        let text = rest[name.len()..].trim();
+        let column = column.trim().to_owned();
+        if column.is_empty() {
+            return Err(bad("has no column"));
+        }
+        let values: Vec<String> = match op {
+            Op::Equal | Op::Unequal => text.split(',').map(|v| v.trim().to_owned()).collect(),
+            _ => vec![text.to_owned()],
+        };
+        if values.iter().any(String::is_empty) {
+            return Err(bad("lacks a value"));
+        }
+        Ok(Self { column, op, values })
+    }
+}
+
+impl Condition {
+    /// The obs column.
+    #[must_use]
+    pub fn column(&self) -> &str {
+        &self.column
+    }
+
+    /// Which of a column's values hold; `seen` notes which of the condition's values occur.
+    fn holds(&self, array: &ArrayRef, seen: &mut [bool]) -> Result<Vec<bool>> {
+        Ok(match array.data_type() {
+            DataType::Dictionary(_, _) => {
+                let array = array.as_dictionary::<Int32Type>();
+                let categories = array.values().as_string::<i32>();
+                let known: Vec<Option<usize>> =
+                    categories.iter().map(|c| self.find_text(c)).collect::<Result<_>>()?;
+                let found = array.keys().iter().map(|key| {
+                    let key = usize::try_from(key?).ok()?;
+                    known.get(key).copied().flatten()
+                });
+                self.equal(found, seen)
+            }
+            DataType::Utf8 => {
+                let found: Vec<Option<usize>> = array
+                    .as_string::<i32>()
+                    .iter()
+                    .map(|v| self.find_text(v))
+                    .collect::<Result<_>>()?;
+                self.equal(found.into_iter(), seen)
+            }
+            DataType::Boolean => {
+                let text = |v: Option<bool>| v.map(|v| if v { "true" } else { "false" });
+                let found: Vec<Option<usize>> = array
+                    .as_boolean()
+                    .iter()
+                    .map(|v| self.find_text(text(v)))
+                    .collect::<Result<_>>()?;
+                self.equal(found.into_iter(), seen)
+            }
+            DataType::Int64 => {
+                let values = self.numbers::<i128>()?;
+                let array = array.as_primitive::<Int64Type>();
+                self.compare(array.iter().map(|v| v.map(i128::from)), &values, seen)
+            }
+            DataType::UInt64 => {
+                let values = self.numbers::<i128>()?;
+                let array = array.as_primitive::<UInt64Type>();
+                self.compare(array.iter().map(|v| v.map(i128::from)), &values, seen)
+            }
+            DataType::Float64 => {
+                let values = self.numbers::<f64>()?;
+                self.compare(array.as_primitive::<Float64Type>().iter(), &values, seen)
+            }
+            other => {
+                return Err(Error::unsupported(format!(
+                    "the obs column {:?} of type {other} cannot be compared",
+                    self.column
+                )));
+            }
+        })
+    }
+
+    /// Which of the condition's values a text is.
+    fn find_text(&self, text: Option<&str>) -> Result<Option<usize>> {
+        if !matches!(self.op, Op::Equal | Op::Unequal) {
+            return Err(Error::invalid_input(format!(
+                "the obs column {:?} is not of numbers and can be compared by == and != only",
+                self.column
+            )));
+        }
+        Ok(text.and_then(|text| self.values.iter().position(|v| v == text)))
+    }
+
+    fn equal(&self, found: impl Iterator<Item = Option<usize>>, seen: &mut [bool]) -> Vec<bool> {
+        let wanted = self.op == Op::Equal;
+        let note = |found: Option<usize>| {
+            if let Some(seen) = found.and_then(|i| seen.get_mut(i)) {
+                *seen = true;
+            }
+            found.is_some() == wanted
+        };
+        found.map(note).collect()
+    }
+
+    fn numbers<T: FromStr>(&self) -> Result<Vec<T>> {
+        let number = |v: &String| {
+            v.parse().map_err(|_| {
+                Error::invalid_input(format!(
+                    "{v:?} is no number that the obs column {:?} can be compared with",
+                    self.column
+                ))
+            })
+        };
+        self.values.iter().map(number).collect()
+    }
+
+    fn compare<T: PartialOrd>(
+        &self,
+        found: impl Iterator<Item = Option<T>>,
+        values: &[T],
+        seen: &mut [bool],
+    ) -> Vec<bool> {
+        if matches!(self.op, Op::Equal | Op::Unequal) {
+            let find = |v: Option<T>| v.and_then(|v| values.iter().position(|w| *w == v));
+            return self.equal(found.map(find), seen);
+        }
+        seen.fill(true);
+        let holds = |v: Option<T>| match (v, values.first()) {
+            (Some(v), Some(w)) => match self.op {
+                Op::Less => v < *w,
+                Op::LessOrEqual => v <= *w,
+                Op::Greater => v > *w,
+                _ => v >= *w,
+            },
+            _ => false,
+        };
+        found.map(holds).collect()
+    }
+}
+
+impl Subset {
+    /// The cells for which all conditions hold. Reads the columns, a million cells at a time.
+    ///
+    /// # Errors
+    /// Of kind `NotFound` for a column or a value that the store does not have, naming what there is;
+    /// `InvalidInput` for a comparison that the column's type does not have, or if no cell is left.
+    pub async fn from_conditions(backend: &dyn Backend, conditions: &[Condition]) -> Result<Self> {
+        let schema = backend.schema();
+        let columns: Vec<String> = conditions.iter().map(|c| c.column.clone()).collect();
+        for column in &columns {
+            schema.check_obs(column)?;
+        }
+        let mut seen: Vec<Vec<bool>> =
+            conditions.iter().map(|c| vec![false; c.values.len()]).collect();
+        let mut builder = SubsetBuilder::new(schema.n_obs);
+        let mut at = 0;
+        while at < schema.n_obs {
+            let end = (at + STEP).min(schema.n_obs);
+            let mut mask: Option<Vec<bool>> = None;
+            // One column at a time: the same may be asked for twice.
+            for ((condition, column), seen) in conditions.iter().zip(&columns).zip(&mut seen) {
+                let rows = RowRanges::single(at..end);
+                let arrays = backend.read_obs(std::slice::from_ref(column), &rows).await?;
+                let array =
+                    arrays.first().ok_or_else(|| Error::internal("read_obs answered no column"))?;
+                let holds = condition.holds(array, seen)?;
+                mask = Some(match mask {
+                    None => holds,
+                    Some(mask) => mask.into_iter().zip(holds).map(|(a, b)| a && b).collect(),
+                });
+            }
+            match mask {
+                None => builder.push(at..end)?,
+                Some(mask) => {
+                    for (row, _) in (at..).zip(mask).filter(|(_, holds)| *holds) {
+                        builder.push(row..row + 1)?;
+                    }
+                }
+            }
+            at = end;
+        }
+        for (condition, seen) in conditions.iter().zip(&seen) {
+            if let Some((value, _)) = condition.values.iter().zip(seen).find(|(_, seen)| !**seen) {
+                return Err(Error::not_found(format!(
+                    "no cell has the value {value:?} in the obs column {:?}",
+                    condition.column
+                ))
+                .with("file", &schema.location));
+            }
+        }
+        builder.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::obs::categorical_array;
+    use arrow_array::{BooleanArray, Float64Array, Int64Array, StringArray};
+    use std::sync::Arc;
+
+    fn holds(condition: &str, array: &ArrayRef) -> String {
+        let condition: Condition = condition.parse().unwrap();
+        let mut seen = vec![false; condition.values.len()];
+        match condition.holds(array, &mut seen) {
+            Ok(mask) => mask.iter().map(|&m| if m { '1' } else { '0' }).collect(),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn comparisons_of_every_type() {
+        let categories = Arc::new(vec!["p1".to_owned(), "p 2".to_owned()]);
+        let plates = categorical_array([Some(0), None, Some(1)], &categories).unwrap();
+        assert_eq!(holds("plate == p1", &plates), "100");
+        assert_eq!(holds("plate!=p 2", &plates), "110");
+        assert_eq!(holds("plate = p 2, p1", &plates), "101");
+        assert!(holds("plate < p1", &plates).contains("by == and != only"));
+        let text: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("b")]));
+        assert_eq!(holds("x!=a,b", &text), "010");
+        let flags: ArrayRef = Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)]));
+        assert_eq!(holds("x==true", &flags), "100");
+        let whole: ArrayRef = Arc::new(Int64Array::from(vec![Some(-3), None, Some(8)]));
+        assert_eq!(holds("x<=-3", &whole), "100");
+        assert_eq!(holds("x >= 8", &whole), "001");
+        assert_eq!(holds("x > 8", &whole), "000");
+        assert_eq!(holds("x == 8", &whole), "001");
+        assert!(holds("x < many", &whole).contains("is no number"));
+        let floats: ArrayRef = Arc::new(Float64Array::from(vec![Some(0.5), Some(f64::NAN), None]));
+        assert_eq!(holds("x<1", &floats), "100");
+        for (bad, why) in [
+            ("plate", "no comparison"),
+            ("!= x", "no column"),
+            ("plate !", "comparison that there is not"),
+            ("plate == ", "lacks a value"),
+            ("plate == a,,b", "lacks a value"),
+        ] {
+            let error = bad.parse::<Condition>().unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn conditions_choose_cells_of_a_store() {
+        let categories = Arc::new(vec!["p1".to_owned(), "p2".to_owned(), "p3".to_owned()]);
+        let plates = categorical_array((0..9).map(|r| Some(r / 3)), &categories).unwrap();
+        let plate = crate::ColumnSchema::categorical("plate", categories.to_vec(), false);
+        let counts: ArrayRef = Arc::new(Int64Array::from_iter_values(0..9));
+        let kind = crate::ColumnKind::Integer;
+        let count = crate::ColumnSchema { name: "n".to_owned(), kind, encoding: String::new() };
+        let columns = vec![(plate, plates), (count, counts)];
+        let backend = crate::MemoryBackend::try_new(9, vec![], columns).unwrap();
+        let subset = |conditions: &[&str]| {
+            let conditions: Vec<Condition> =
+                conditions.iter().map(|c| c.parse().unwrap()).collect();
+            futures::executor::block_on(Subset::from_conditions(&backend, &conditions))
+        };
+        assert_eq!(subset(&[]).unwrap(), Subset::all(9));
+        let chosen = subset(&["plate != p2", "n>=2", "n<8"]).unwrap();
+        assert_eq!(chosen, Subset::from_rows(9, &[2, 6, 7]).unwrap());
+        for (conditions, why) in [
+            (["plate == p4"], "no cell has the value \"p4\" in the obs column \"plate\""),
+            (["plate != p2,p4"], "no cell has the value \"p4\""),
+            (["drug == x"], "the store has plate, n"),
+            (["n > 8"], "the subset is empty"),
+        ] {
+            let error = subset(&conditions).unwrap_err().to_string();
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -171,7 +171,13 @@ pub(crate) fn save(
     let record = json!({
         "what": "one atlas in every format",
         "cells": args.cells, "genes": args.genes, "rounds": args.rounds, "seconds": args.seconds,
-        "command": std::env::args().skip(1).filter(|a| a != "--bench").collect::<Vec<_>>().join(" "),
+        // Of paths the last part: whose machine it was is nobody's business.
+        "command": std::env::args()
+            .skip(1)
+            .filter(|a| a != "--bench")
+            .map(|a| a.rsplit('/').next().unwrap_or_default().to_owned())
+            .collect::<Vec<_>>()
+            .join(" "),
         "commit": first_line(&["git", "rev-parse", "--short", "HEAD"]),
         "uncommitted_changes": first_line(&["git", "status", "--porcelain", "-uno"]) != Some(String::new()),
         "rustc": first_line(&["rustc", "--version"]),

@@ -228,7 +228,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         (vec!["convert", &atlas, &place.at("b.csr"), "--layer", "none"], 2, "layers/none"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--obs", "none"], 2, "plate"),
         (vec!["convert", &place.at("nothing.h5ad"), &place.at("b.csr")], 2, "cannot open"),
-        (vec!["convert", &atlas, &place.at("no/where/b.csr")], 2, "cannot create"),
+        (vec!["convert", &atlas, &place.at("no/where/b.csr")], 2, "no such folder"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--memory", "1KiB"], 1, "raise"),
         (vec!["verify", &atlas, &place.at("none.csr")], 2, "cannot open"),
     ] {

@@ -75,9 +75,10 @@ proptest! {
                     }
                 };
                 let all = rest(&resumed, 2);
-                // A few full rounds, and on the last world all that is left.
+                // A few full rounds, and on the last world all that is left. The last round, which is
+                // none, has up to f + 1 minibatches.
                 let stop = rounds.get(i).map(|r| r * f);
-                let stop = stop.filter(|&s| (s + f) as usize <= all.len());
+                let stop = stop.filter(|&s| ((s + f) as usize) < all.len());
                 seen.extend(all.iter().take(stop.map_or(all.len(), |s| s as usize)).flatten());
                 let first = resumed.first_minibatch(2);
                 next = Some(stop.map(|s| resumed.state(2, first + s).unwrap()));

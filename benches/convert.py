@@ -96,7 +96,8 @@ def measure(args, cellfeed, source, folder, show):
                 run = convert(stores[a], b, out, *(["--shuffle"] if kind == "shuffle" else []))
             if "error" in run:
                 sys.exit(f"{kind} {a} {b}: {run['error']}")
-            run.pop("dropped", None)
+            for key in ("dropped", "path"):
+                run.pop(key, None)
             runs.append({"kind": kind, "from": a, "to": b, "round": turn, **run})
             print(f"round {turn}  {kind} {a or ''} {b or ''}: {run['seconds']:.2f} s  "
                   f"(load {run['load_before']})", file=sys.stderr)

@@ -20,15 +20,9 @@ import harness
 from harness import median, number
 
 
-def files_of(path):
-    """The files of a store."""
-    path = pathlib.Path(path)
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
 def drop(store):
     """Empties the page cache of a store; answers the largest share of a file that stayed."""
-    return max(harness.drop_from_cache(file) for file in files_of(store) if file.stat().st_size)
+    return max(harness.drop_from_cache(file) for file in harness.files_of(store) if file.stat().st_size)
 
 
 def fio(file, block, depth, total):
@@ -80,7 +74,7 @@ def main():
                 sys.exit(f"{name}: {run['error']}")
             speed = run["bytes_read"] / run["seconds"]
             block = run["bytes_read"] // max(run["reads"], 1)
-            largest = max(files_of(store), key=lambda file: file.stat().st_size)
+            largest = max(harness.files_of(store), key=lambda file: file.stat().st_size)
             limits = {}
             for depth in args.depths:
                 drop(store)

@@ -29,9 +29,8 @@ FORMATS = {
 
 def warm(path):
     """Fills the page cache with a store."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    for file in files:
-        if file.is_file() and file.stat().st_size:
+    for file in harness.files_of(path):
+        if file.stat().st_size:
             harness.warm_cache(file)
 
 

@@ -127,6 +127,12 @@ def resident_share(path):
         os.close(descriptor)
 
 
+def files_of(store):
+    """The files of a store: itself, or those in its folder."""
+    path = pathlib.Path(store)
+    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+
+
 def drop_from_cache(path):
     """Takes a file out of the page cache; answers the share that stayed."""
     descriptor = os.open(path, os.O_RDONLY)

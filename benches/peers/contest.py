@@ -53,16 +53,10 @@ def python(args, requirements):
     return str(executable)
 
 
-def files_of(path):
-    """The files of a store."""
-    path = pathlib.Path(path)
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-
-
 def prepare(paths, cold):
     """Fills the page cache with stores, or empties it; answers the share of bytes in it."""
     sizes = shares = 0
-    for path in (file for store in paths for file in files_of(store)):
+    for path in (file for store in paths for file in harness.files_of(store)):
         size = path.stat().st_size
         if size:
             shares += size * (harness.drop_from_cache if cold else harness.warm_cache)(path)

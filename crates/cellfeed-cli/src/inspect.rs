@@ -133,7 +133,7 @@ fn column_json(column: &ColumnSchema) -> Value {
 
 fn to_json(store: &Store) -> Result<Value> {
     let schema = store.schema();
-    let x = schema.matrices.iter().find(|m| m.key == cellfeed::MatrixKey::X);
+    let x = schema.find(&cellfeed::MatrixKey::X);
     let rest = schema.matrices.iter().filter(|m| m.key != cellfeed::MatrixKey::X);
     let costs = costs(store)?;
     Ok(json!({

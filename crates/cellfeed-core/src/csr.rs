@@ -233,12 +233,7 @@ impl CsrRows {
         if self.segments.iter().any(|s| s.values.value_type() != value_type) {
             return Err(Error::internal("segments of different types cannot be gathered"));
         }
-        let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
-        let rows: Vec<(&CsrSegment, Range<usize>)> = self
-            .segments
-            .iter()
-            .flat_map(|s| s.indptr.windows(2).map(move |w| (s, at(w[0])..at(w[1]))))
-            .collect();
+        let rows: Vec<(&CsrSegment, Range<usize>)> = self.spans().collect();
         let size = value_type.size();
         let (mut indptr, mut indices, mut values) = (vec![0u64], Vec::new(), Vec::new());
         for &position in order {
@@ -257,6 +252,13 @@ impl CsrRows {
         let values = Values::from_bytes(value_type, values.into())?;
         // The rows were canonical where they came from.
         Ok(Self::new(vec![CsrSegment::try_new(indptr.into(), indices.into(), values, u64::MAX)?]))
+    }
+
+    /// Each row: its segment, and where in the segment's indices and values it lies.
+    pub fn spans(&self) -> impl Iterator<Item = (&CsrSegment, Range<usize>)> {
+        let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
+        let of = move |s| CsrSegment::indptr(s).windows(2).map(move |w| (s, at(w[0])..at(w[1])));
+        self.segments.iter().flat_map(of)
     }
 
     /// Some of the rows, without a copy.

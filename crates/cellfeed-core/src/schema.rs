@@ -220,14 +220,20 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// Looks up a matrix.
+    /// A matrix, whether or not it can be read by rows; nothing if it is not there.
+    #[must_use]
+    pub fn find(&self, key: &MatrixKey) -> Option<&MatrixSchema> {
+        self.matrices.iter().find(|m| m.key == *key)
+    }
+
+    /// Looks up a matrix that can be read by rows.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) listing what there is, or
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) with the remedy if it is there but
     /// cannot be read by rows.
     pub fn matrix(&self, key: &MatrixKey) -> Result<&MatrixSchema> {
-        let Some(matrix) = self.matrices.iter().find(|m| m.key == *key) else {
+        let Some(matrix) = self.find(key) else {
             let have: Vec<String> = self.matrices.iter().map(|m| m.key.to_string()).collect();
             return Err(Error::not_found(if have.is_empty() {
                 format!("there is no matrix {key}; the store holds no matrix at all")

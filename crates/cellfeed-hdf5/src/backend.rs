@@ -149,7 +149,7 @@ impl Backend for Hdf5Backend {
     }
 
     fn hints(&self) -> Hints {
-        let rows = self.schema.matrices.iter().find(|m| m.key == MatrixKey::X).and_then(|m| {
+        let rows = self.schema.find(&MatrixKey::X).and_then(|m| {
             let data = m.arrays.last()?;
             let chunk = *data.chunk.as_ref()?.first()? as f64;
             // Elements of a sparse chunk, rows of a dense one.

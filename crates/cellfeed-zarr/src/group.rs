@@ -85,7 +85,7 @@ impl Backend for Group {
     }
 
     fn hints(&self) -> Hints {
-        let x = self.schema.matrices.iter().find(|m| m.key == MatrixKey::X);
+        let x = self.schema.find(&MatrixKey::X);
         let rows = x.and_then(|m| {
             let chunk = *m.arrays.last()?.chunk.as_ref()?.first()? as f64;
             Some(match m.nnz {

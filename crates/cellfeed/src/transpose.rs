@@ -38,7 +38,7 @@ impl Transposed {
     /// Counts the non-zeros of each cell.
     pub(crate) fn open(store: &Store, key: &MatrixKey, memory: u64) -> Result<Self> {
         let schema = store.schema();
-        let found = schema.matrices.iter().find(|m| m.key == *key);
+        let found = schema.find(key);
         let found = found.ok_or_else(|| Error::internal("the matrix is not there"))?;
         let n_obs = usize::try_from(schema.n_obs)
             .map_err(|_| Error::unsupported("more cells than memory has places for"))?;
@@ -205,7 +205,7 @@ fn changed() -> Error {
     )
 }
 
-fn at(n: u64) -> usize {
+pub(crate) fn at(n: u64) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 
@@ -224,11 +224,7 @@ pub(crate) fn columns(
     first: u64,
     part: &CsrRows,
 ) -> impl Iterator<Item = (u64, &CsrSegment, std::ops::Range<usize>)> {
-    let all = part.segments().iter().flat_map(|segment| {
-        let at = |p: u64| usize::try_from(p).unwrap_or(usize::MAX);
-        segment.indptr().windows(2).map(move |w| (segment, at(w[0])..at(w[1])))
-    });
-    (first..).zip(all).map(|(gene, (segment, span))| (gene, segment, span))
+    (first..).zip(part.spans()).map(|(gene, (segment, span))| (gene, segment, span))
 }
 
 /// Calls `f` with each cell of a part.

@@ -82,7 +82,7 @@ struct Side<'a> {
 
 impl<'a> Side<'a> {
     fn open(store: &'a Store, key: &'a MatrixKey) -> Result<Self> {
-        let matrix = store.schema().matrices.iter().find(|m| m.key == *key);
+        let matrix = store.schema().find(key);
         let made = matrix.is_some_and(|m| by_columns(store, m));
         let transposed = made.then(|| Transposed::open(store, key, MADE / 4)).transpose()?;
         Ok(Self { store, key, transposed })
@@ -285,8 +285,7 @@ impl Run<'_> {
         progress: &mut dyn FnMut(u64, u64) -> bool,
     ) -> Result<Option<Difference>> {
         let [a, b] = self.stores;
-        let matrix = |s: &Store| s.schema().matrices.iter().find(|m| m.key == *key).cloned();
-        let (Some(x), Some(y)) = (matrix(a), matrix(b)) else {
+        let (Some(x), Some(y)) = (a.schema().find(key), b.schema().find(key)) else {
             return Err(Error::internal("a matrix that both have is not there"));
         };
         if x.n_vars() != y.n_vars() {

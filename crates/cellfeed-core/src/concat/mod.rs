@@ -124,8 +124,7 @@ impl ConcatBackend {
         let x = Genes::join(&vars, &places, options.join)?;
         let (mut matrices, mut described, mut raw) = (Vec::new(), Vec::new(), None);
         for key in keys(&schemas) {
-            let found: Vec<&MatrixSchema> =
-                schemas.iter().filter_map(|s| s.matrices.iter().find(|m| m.key == key)).collect();
+            let found: Vec<&MatrixSchema> = schemas.iter().filter_map(|s| s.find(&key)).collect();
             let Some(head) = found.first() else { continue };
             let value_type = found.iter().fold(head.value_type, |t, m| wider(t, m.value_type));
             let mut schema = MatrixSchema {
@@ -209,7 +208,7 @@ impl ConcatBackend {
     }
 
     fn untouched(&self, joined: &Joined, store: usize) -> bool {
-        let stored = self.stores[store].schema().matrices.iter().find(|m| m.key == joined.key);
+        let stored = self.stores[store].schema().find(&joined.key);
         matches!(joined.maps[store], GeneMap::Same)
             && stored.is_some_and(|m| m.value_type == joined.value_type)
     }

@@ -81,7 +81,7 @@ fn schema_agrees(backend: &dyn Backend, oracle: &Oracle) -> Result<(), Violation
         keys(schema.matrices.iter().map(|m| m.key.to_string()).collect()),
     )?;
     for matrix in &oracle.matrices {
-        let found = schema.matrices.iter().find(|m| m.key == matrix.key);
+        let found = schema.find(&matrix.key);
         let found =
             found.ok_or_else(|| Violation::new(LAW, "not in the schema").at(&matrix.key))?;
         matrix_agrees(oracle, matrix, found).map_err(|v| v.at(&matrix.key))?;

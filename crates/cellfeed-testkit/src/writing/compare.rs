@@ -13,7 +13,7 @@ use futures::executor::block_on;
 /// of which some is missing may have become categories: not every format has missing text.
 pub(super) fn narrow(oracle: &mut Oracle, schema: &Schema) -> Check {
     for matrix in &mut oracle.matrices {
-        let Some(stored) = schema.matrices.iter().find(|m| m.key == matrix.key) else { continue };
+        let Some(stored) = schema.find(&matrix.key) else { continue };
         let to = stored.value_type;
         let cast = matrix.values.cast(to).map_err(|e| format!("{}: {e}", matrix.key))?;
         let back = cast.cast(matrix.values.value_type());
@@ -29,7 +29,7 @@ pub(super) fn narrow(oracle: &mut Oracle, schema: &Schema) -> Check {
         }
         matrix.values = cast;
     }
-    let raw = schema.matrices.iter().find(|m| m.key == MatrixKey::Raw);
+    let raw = schema.find(&MatrixKey::Raw);
     let raw_var = raw.map_or(&[][..], |m| &m.var.columns);
     let tables = [
         ("obs", &mut oracle.obs, schema.obs.as_slice()),

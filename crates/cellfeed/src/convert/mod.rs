@@ -339,7 +339,7 @@ async fn describe(
     let var = Arc::new(var);
     let mut new = Vec::with_capacity(matrices.len());
     for chosen in matrices {
-        let found = schema.matrices.iter().find(|m| m.key == chosen.key);
+        let found = schema.find(&chosen.key);
         let found = found.ok_or_else(|| Error::internal("a chosen matrix is not there"))?;
         new.push(NewMatrix {
             key: chosen.key.clone(),

@@ -9,6 +9,7 @@
 
 use super::batch::{BatchRows, Order, Part, fit};
 use crate::Store;
+use crate::transpose::at;
 use cellfeed_core::io::{ByteSource, LocalFile, Staging};
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, Result, RowRanges, ValueType, Values, typed,
@@ -58,17 +59,13 @@ fn padded(bytes: u64) -> u64 {
     bytes.next_multiple_of(8)
 }
 
-fn at(n: u64) -> usize {
-    usize::try_from(n).unwrap_or(usize::MAX)
-}
-
 fn wide(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 impl Shape {
     fn of(store: &Store, part: &Part) -> Result<Self> {
-        let found = store.schema().matrices.iter().find(|m| m.key == part.key);
+        let found = store.schema().find(&part.key);
         let found = found.ok_or_else(|| Error::internal("the matrix is not there"))?;
         let by_columns = part.transposed.is_some();
         // Rows are set aside with the genes that were asked for; non-zeros are by their whole column.
@@ -151,11 +148,7 @@ impl SetWriter {
 
     /// Appends rows to their buckets. `numbers` are the rows' buckets.
     fn put_rows(&mut self, rows: &CsrRows, numbers: &[u32]) -> Result<()> {
-        let spans: Vec<(&CsrSegment, Range<usize>)> = rows
-            .segments()
-            .iter()
-            .flat_map(|s| s.indptr().windows(2).map(move |w| (s, at(w[0])..at(w[1]))))
-            .collect();
+        let spans: Vec<(&CsrSegment, Range<usize>)> = rows.spans().collect();
         if spans.len() != numbers.len() {
             return Err(Error::internal("the rows are not those that were asked for"));
         }
@@ -384,7 +377,7 @@ fn cut(
     let n_obs = order.n_obs();
     // Of a matrix by rows the mean, and a quarter more: shuffled rows are alike.
     let mean = |part: &Part, shape: &Shape| -> Result<f64> {
-        let found = store.schema().matrices.iter().find(|m| m.key == part.key);
+        let found = store.schema().find(&part.key);
         let nnz = match found.and_then(|m| m.nnz) {
             Some(nnz) => nnz,
             None => {

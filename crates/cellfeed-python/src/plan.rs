@@ -1,8 +1,9 @@
 //! Subsets and plans.
 
 use crate::errors::raise;
+use crate::store::Store;
 use crate::wait::blocking;
-use cellfeed::{Error, PlanOptions, PlanState, Strategy, Weights};
+use cellfeed::{Error, PlanOptions, PlanState, Strategy, StrategyColumns, Weights};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -47,17 +48,22 @@ pub(crate) struct Plan(pub(crate) cellfeed::Plan);
 
 #[pymethods]
 impl Plan {
-    /// Plans; `weights` has one a cell of the store, `classes` the class of each, -1 where it has none.
+    /// Plans over cells of a store. What weights or labels a strategy goes by is in `by`: obs columns;
+    /// or in `weights`, one a cell of the store; or in `classes`, the class of each cell, -1 where it has
+    /// none.
     #[new]
-    #[pyo3(signature = (subset, strategy, *, block_size, shuffle, draws, weights, classes, batch_size,
-                        fetch_factor, drop_last, seed, rank, world_size))]
+    #[pyo3(signature = (store, subset, strategy, *, block_size, shuffle, draws, replacement, by, weights,
+                        classes, batch_size, fetch_factor, drop_last, seed, rank, world_size))]
     fn new(
         py: Python<'_>,
+        store: &Store,
         subset: &Subset,
         strategy: &str,
         block_size: u64,
         shuffle: bool,
         draws: Option<u64>,
+        replacement: bool,
+        by: Vec<String>,
         weights: Option<PyReadonlyArray1<'_, f64>>,
         classes: Option<PyReadonlyArray1<'_, i64>>,
         batch_size: u64,
@@ -78,8 +84,8 @@ impl Plan {
             "block_shuffling" => Strategy::BlockShuffling { block_size },
             "true_random" => Strategy::TrueRandom,
             "stratified" => Strategy::StratifiedBlockShuffling { block_size },
-            "block_weighted" => Strategy::BlockWeighted { block_size, draws },
-            "class_balanced" => Strategy::ClassBalanced { block_size, draws },
+            "block_weighted" => Strategy::BlockWeighted { block_size, draws, replacement },
+            "class_balanced" => Strategy::ClassBalanced { block_size, draws, replacement },
             other => {
                 let what = format!("no strategy is called {other:?}");
                 return Err(raise(Error::invalid_input(what)));
@@ -91,6 +97,7 @@ impl Plan {
             let class = |c: &i64| u32::try_from(*c).ok();
             classes.as_array().iter().map(class).collect::<Vec<Option<u32>>>()
         });
+        let store = store.get()?.clone();
         let plan = blocking(py, move || match (weights, classes) {
             (Some(weights), _) => {
                 cellfeed::Plan::weighted(subset, Weights::of_cells(weights)?, strategy, &options)
@@ -99,7 +106,16 @@ impl Plan {
                 let weights = Weights::balanced(&classes, &subset)?;
                 cellfeed::Plan::weighted(subset, weights, strategy, &options)
             }
-            (None, None) => cellfeed::Plan::over(subset, strategy, &options),
+            (None, None) => {
+                let columns = StrategyColumns::default();
+                let columns = match (strategy, by.first()) {
+                    (Strategy::BlockWeighted { .. }, Some(column)) => {
+                        columns.with_weights(Some(column.clone()))
+                    }
+                    _ => columns.with_by(by),
+                };
+                store.plan(Arc::unwrap_or_clone(subset), strategy, &columns, &options)
+            }
         });
         plan.map(Self)
     }
@@ -126,7 +142,7 @@ impl Plan {
 
     #[getter]
     fn strategy(&self) -> String {
-        self.0.strategy().to_string()
+        self.0.describe()
     }
 
     /// Minibatches of an epoch, those before `first_minibatch` included.

@@ -182,8 +182,8 @@ def _pin(tensor: Any) -> Any:
     if tensor.layout is not torch.sparse_csr:
         return tensor.pin_memory()
     parts = (tensor.crow_indices(), tensor.col_indices(), tensor.values())
-    pinned = (part.pin_memory() for part in parts)
-    return torch.sparse_csr_tensor(*pinned, size=tensor.shape, check_invariants=False)
+    crow, col, values = (part.pin_memory() for part in parts)
+    return torch.sparse_csr_tensor(crow, col, values, size=tensor.shape, check_invariants=False)
 
 
 def cut(x: Any, rows: slice) -> Any:

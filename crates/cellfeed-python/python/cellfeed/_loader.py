@@ -135,6 +135,7 @@ class Loader:
             store._native.check_obs(name)
         self._fetch_factor = _whole("fetch_factor", fetch_factor, 1)
         self._plan = _native.Plan(
+            store._native,
             _subset(subset, store),
             **self._strategy._arguments(store),
             batch_size=_whole("batch_size", batch_size, 1),
@@ -155,7 +156,7 @@ class Loader:
         if pin_memory and output != "torch":
             raise ValueError('pin_memory is for output="torch"')
         self._make = Maker(output, layout, self._matrix.shape[1], self._obs, pin_memory)
-        self._run_options = {
+        self._run_options: dict[str, Any] = {
             "matrix": self._matrix._key,
             "obs": [(name, _may_be_missing(name, store)) for name in self._obs],
             "layout": layout,
@@ -166,6 +167,7 @@ class Loader:
         self._next_epoch = 0
         # A plan that goes on in the middle of its epoch, until that epoch is begun.
         self._resumed: _native.Plan | None = None
+        self._resumed_epoch = 0
         # Where the iterator is that was made last.
         self._position: _Position | None = None
 
@@ -241,9 +243,7 @@ class Loader:
 
     def __iter__(self) -> LoaderIterator:
         epoch, plan = self._next_epoch, self._plan
-        if self._resumed is not None and self._resumed.first_minibatch(epoch) > 0:
-            plan = self._resumed
-        elif self._resumed is not None and self._is_resumed_in(epoch):
+        if self._resumed is not None and self._resumed_epoch == epoch:
             plan = self._resumed
         self._resumed = None
         self._next_epoch = epoch + 1
@@ -263,8 +263,9 @@ class Loader:
         """
         if self._position is not None:
             return self._position.state()
-        plan = self._plan if self._resumed is None else self._resumed
         epoch = self._next_epoch
+        resumed = self._resumed if self._resumed_epoch == epoch else None
+        plan = self._plan if resumed is None else resumed
         return dict(json.loads(plan.state(epoch, plan.first_minibatch(epoch))))
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -287,9 +288,6 @@ class Loader:
         self._next_epoch = int(state["epoch"])
         self._resumed_epoch = self._next_epoch
         self._position = None
-
-    def _is_resumed_in(self, epoch: int) -> bool:
-        return self._resumed is not None and self._resumed_epoch == epoch
 
     def __reduce__(self) -> Any:
         return _remake, (self._arguments, self.state_dict())
@@ -452,7 +450,7 @@ def _join(parts: list[Any]) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int64]
         np.cumsum(lengths, out=indptr[1:])
         # As in a minibatch, as long as they can say where its values are.
         x = (data, indices, indptr.astype(np.int32) if len(data) < 1 << 31 else indptr)
-    columns = [
+    columns: list[Any] = [
         sum(column, []) if isinstance(column[0], list) else np.concatenate(column)
         for column in zip(*obs)
     ]

@@ -56,12 +56,15 @@ class Subset:
 class Plan:
     def __init__(
         self,
+        store: Store,
         subset: Subset,
         strategy: str,
         *,
         block_size: int,
         shuffle: bool,
         draws: int | None,
+        replacement: bool,
+        by: list[str],
         weights: NDArray[np.float64] | None,
         classes: NDArray[np.int64] | None,
         batch_size: int,

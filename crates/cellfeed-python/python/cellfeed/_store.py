@@ -76,14 +76,14 @@ def open(
         paths = [path]
     else:
         try:
-            paths = list(path)  # type: ignore[arg-type]
+            paths = list(path)
         except TypeError:
             raise TypeError(
                 f"path must be a path or a list of them, not {type(path).__name__}"
             ) from None
     names = []
     for one in paths:
-        name = os.fspath(one)  # type: ignore[arg-type]
+        name = os.fspath(one)
         if not isinstance(name, str):
             raise TypeError("paths must be str, not bytes")
         names.append(name)
@@ -91,7 +91,10 @@ def open(
         raise ValueError("no stores to open; name at least one")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    return Store._of(names, join=join, label=label, threads=threads)
+    store = Store._of(names, join=join, label=label, threads=threads)
+    # What is wrong with it is said here.
+    store._native  # noqa: B018
+    return store
 
 
 class Store:
@@ -106,7 +109,7 @@ class Store:
 
     _paths: list[str]
     _options: dict[str, Any]
-    _opened: _native.Store
+    _opened: _native.Store | None
 
     def __init__(self) -> None:
         raise TypeError("stores are made by cellfeed.open(path)")
@@ -117,7 +120,7 @@ class Store:
         # A worker may be in another folder.
         store._paths = [_absolute(p) for p in paths]
         store._options = options
-        store._opened = _native.Store(paths, **options)
+        store._opened = None
         return store
 
     def __reduce__(self) -> Any:
@@ -125,14 +128,15 @@ class Store:
 
     @property
     def _native(self) -> _native.Store:
-        if not self._opened.is_here:
-            # A forked child: the threads are the parent's.
+        # After a fork the threads are the parent's.
+        if self._opened is None or not self._opened.is_here:
             self._opened = _native.Store(self._paths, **self._options)
         return self._opened
 
     def _with_threads(self, threads: int | None) -> Store:
         """This store, with other threads."""
-        if threads is None or threads == self._native.threads:
+        opened = self._opened is not None and self._opened.is_here
+        if threads is None or (opened and threads == self._native.threads):
             return self
         return Store._of(self._paths, **{**self._options, "threads": threads})
 
@@ -260,9 +264,10 @@ class Store:
             Of a categorical column the codes, -1 where there is no value (`obs_categories` has what they
             mean). Other columns as they are; numbers of which some are missing as floats.
         """
-        values, mask = self._native.read_obs([column], 0, self.n_obs)[0]
-        if isinstance(values, list):
-            return _objects(values)
+        found, mask = self._native.read_obs([column], 0, self.n_obs)[0]
+        if isinstance(found, list):
+            return _objects(found)
+        values: NDArray[Any] = found
         if mask is None:
             return values.astype(np.int64) if values.dtype == np.int32 else values
         values = values.astype(np.float64)
@@ -343,12 +348,13 @@ class Matrix:
     @property
     def nnz(self) -> int | None:
         """Stored values; nothing where that is not known without reading."""
-        return self._about["nnz"]
+        nnz: int | None = self._about["nnz"]
+        return nnz
 
     @property
     def encoding(self) -> str:
         """How it is laid out: ``"csr"``, ``"csc"`` or ``"dense"``."""
-        return self._about["encoding"]
+        return str(self._about["encoding"])
 
     @property
     def var_names(self) -> NDArray[np.object_]:

@@ -26,7 +26,16 @@ def _of(strategy: str, block_size: int = 16, **more: Any) -> dict[str, Any]:
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}; it must be at least 1")
     out = {"strategy": strategy, "block_size": int(block_size), "shuffle": False}
-    return {**out, "draws": None, "weights": None, "classes": None, **more}
+    none = {"draws": None, "replacement": True, "by": [], "weights": None, "classes": None}
+    return {**out, **none, **more}
+
+
+def _drawn(strategy: str, block_size: int, draws: Any, replacement: Any, **more: Any) -> dict[str, Any]:
+    if draws is not None and (isinstance(draws, bool) or not isinstance(draws, (int, np.integer))):
+        raise TypeError(f"draws must be a whole number, not {draws!r}")
+    if draws is not None and draws < 1:
+        raise ValueError(f"draws is {draws}; it must be at least 1")
+    return _of(strategy, block_size, draws=draws, replacement=bool(replacement), **more)
 
 
 @dataclass(frozen=True)
@@ -74,27 +83,32 @@ class TrueRandom(Strategy):
 class StratifiedBlockShuffling(Strategy):
     """Block shuffling in which every fetch is a sample of the whole file.
 
-    Each fetch takes one random block from each of as many equal stretches of the file as it has blocks.
-    It needs no labels, and mixes better than block shuffling at the same cost.
+    Each fetch takes one random block from each of as many equal stretches of the file as it has blocks,
+    or of the file's blocks sorted by labels. It mixes better than block shuffling at the same cost.
 
     Parameters
     ----------
     block_size
         Cells that stay together on disk and in a fetch.
+    by
+        An obs column, or several, whose labels every fetch shall have in their proportion. By default
+        the position in the file, which needs no labels.
     """
 
     block_size: int = 16
+    by: str | tuple[str, ...] = ()
 
     def _arguments(self, store: Store) -> dict[str, Any]:
-        return _of("stratified", self.block_size)
+        by = [self.by] if isinstance(self.by, str) else list(self.by)
+        return _of("stratified", self.block_size, by=by)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockWeighted(Strategy):
-    """Cells with replacement, each in proportion to its weight.
+    """Cells in proportion to their weights.
 
-    A block is drawn by the sum of its weights, then cells within it, so that reading keeps its
-    locality.
+    With replacement a block is drawn by the sum of its weights, then cells within it, so that reading
+    keeps its locality. Without, each cell comes at most once in an epoch.
 
     Parameters
     ----------
@@ -103,28 +117,31 @@ class BlockWeighted(Strategy):
     block_size
         Cells that stay together on disk and in a fetch.
     draws
-        Cells that an epoch draws; by default as many as there are to choose from.
+        Cells that an epoch draws. By default as many as there are to choose from; without replacement
+        as many as can be had with every cell in proportion.
+    replacement
+        Whether a cell may come more than once in an epoch.
     """
 
     weights: Any
     block_size: int = 16
     draws: int | None = None
+    replacement: bool = True
 
     def _arguments(self, store: Store) -> dict[str, Any]:
-        weights = self.weights
-        if isinstance(weights, str):
-            weights = store.obs_codes(weights)
-            if weights.dtype == object or store._native.obs_categories(self.weights) is not None:
-                raise ValueError(f"the obs column {self.weights!r} has no numbers to weigh by")
-        weights = np.ascontiguousarray(weights, dtype=np.float64)
-        if weights.ndim != 1:
-            raise ValueError(f"weights have shape {weights.shape}; there must be one for each cell")
-        return _of("block_weighted", self.block_size, weights=weights, draws=self.draws)
+        if isinstance(self.weights, str):
+            what: dict[str, Any] = {"by": [self.weights]}
+        else:
+            weights = np.ascontiguousarray(self.weights, dtype=np.float64)
+            if weights.ndim != 1:
+                raise ValueError(f"weights have shape {weights.shape}; give one for each cell")
+            what = {"weights": weights}
+        return _drawn("block_weighted", self.block_size, self.draws, self.replacement, **what)
 
 
 @dataclass(frozen=True, eq=False)
 class ClassBalanced(Strategy):
-    """Cells with replacement, about as many of each class.
+    """About as many cells of each class.
 
     Parameters
     ----------
@@ -133,31 +150,34 @@ class ClassBalanced(Strategy):
     block_size
         Cells that stay together on disk and in a fetch.
     draws
-        Cells that an epoch draws; by default as many as there are to choose from.
+        Cells that an epoch draws. By default as many as there are to choose from; without replacement
+        as many as can be had with every cell in proportion.
+    replacement
+        Whether a cell may come more than once in an epoch.
     """
 
     labels: Any
     block_size: int = 16
     draws: int | None = None
+    replacement: bool = True
 
     def _arguments(self, store: Store) -> dict[str, Any]:
-        codes = _codes(self.labels, store)
-        return _of("class_balanced", self.block_size, classes=codes, draws=self.draws)
+        if isinstance(self.labels, str):
+            what: dict[str, Any] = {"by": [self.labels]}
+        else:
+            what = {"classes": _codes(self.labels)}
+        return _drawn("class_balanced", self.block_size, self.draws, self.replacement, **what)
 
 
-def _codes(labels: Any, store: Store) -> Any:
+def _codes(labels: Any) -> Any:
     """A number for the label of each cell, -1 where there is none."""
-    if isinstance(labels, str):
-        values = store.obs_codes(labels)
-        if store._native.obs_categories(labels) is not None:
-            return values
-    else:
-        codes = getattr(getattr(labels, "cat", labels), "codes", None)
-        values = np.asarray(labels if codes is None else codes)
-        if values.ndim != 1:
-            raise ValueError(f"labels have shape {values.shape}; there must be one for each cell")
-        if codes is not None:
-            return np.ascontiguousarray(values, dtype=np.int64)
+    # A pandas series of categories, or such categories themselves, have codes.
+    codes = getattr(getattr(labels, "cat", labels), "codes", None)
+    values = np.asarray(labels if codes is None else codes)
+    if values.ndim != 1:
+        raise ValueError(f"labels have shape {values.shape}; there must be one for each cell")
+    if codes is not None:
+        return np.ascontiguousarray(values, dtype=np.int64)
     if values.dtype == object:
         missing = np.array([v is None or v != v for v in values], dtype=bool)
         values = np.where(missing, "", values).astype(str)

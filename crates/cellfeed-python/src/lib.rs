@@ -4,6 +4,7 @@
 //! store.rs     an open store: what it holds, its rows and its columns
 //! plan.rs      subsets and plans
 //! run.rs       a run of minibatches, waited for with the lock of Python released
+//! convert.rs   conversion between formats
 //! arrays.rs    vectors and columns as NumPy arrays, without a copy where they are large
 //! wait.rs      waiting that Ctrl-C ends
 //! process.rs   what must not be touched after a fork
@@ -17,6 +18,7 @@
 #![allow(clippy::needless_pass_by_value, clippy::too_many_arguments, clippy::type_complexity)]
 
 mod arrays;
+mod convert;
 mod errors;
 mod plan;
 mod process;
@@ -29,6 +31,8 @@ use pyo3::prelude::*;
 /// The native part of the package `cellfeed`; use that.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::convert::{Conversion, command};
     #[pymodule_export]
     use super::plan::{Plan, Subset};
     #[pymodule_export]

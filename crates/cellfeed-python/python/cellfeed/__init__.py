@@ -13,6 +13,7 @@ they are asked for.
 """
 
 from ._batch import Batch, CsrArrays
+from ._convert import Converted, convert
 from ._errors import NotFoundError
 from ._loader import Loader, LoaderIterator
 from ._native import __version__
@@ -32,6 +33,7 @@ __all__ = [
     "BlockShuffling",
     "BlockWeighted",
     "ClassBalanced",
+    "Converted",
     "CsrArrays",
     "Loader",
     "LoaderIterator",
@@ -43,5 +45,6 @@ __all__ = [
     "Streaming",
     "TrueRandom",
     "__version__",
+    "convert",
     "open",
 ]

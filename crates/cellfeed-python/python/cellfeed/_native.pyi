@@ -116,3 +116,28 @@ class Run:
     @property
     def waited(self) -> float: ...
     def close(self) -> None: ...
+
+class Conversion:
+    def __init__(
+        self,
+        source: Store,
+        destination: str,
+        *,
+        format: str | None,
+        codec: str | None,
+        chunk_rows: int | None,
+        shuffle: int | None,
+        layers: list[str] | None,
+        raw: bool,
+        obs: list[str] | None,
+        genes: list[str] | None,
+        memory: int,
+        overwrite: bool,
+    ) -> None: ...
+    @property
+    def progress(self) -> tuple[int, bool]: ...
+    def wait(self) -> bool: ...
+    def give_up(self) -> None: ...
+    def finish(self) -> dict[str, Any]: ...
+
+def command(args: list[str]) -> int: ...

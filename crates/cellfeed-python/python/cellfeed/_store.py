@@ -239,7 +239,7 @@ class Store:
             Categorical columns are categorical. The index has the names of the cells if ``columns``
             was not given, else row numbers, since reading the names may take as long as the rest.
         """
-        pd = need("pandas", "Store.obs")
+        pandas = need("pandas", "Store.obs")
         names = self.obs_columns if columns is None else _names(columns, "columns")
         start, stop, _ = slice(start, stop).indices(self.n_obs)
         stop = max(start, stop)
@@ -247,8 +247,9 @@ class Store:
         wanted = [*names, *([index] if index is not None else [])]
         arrays = self._native.read_obs(wanted, start, stop)
         frame = {name: self._series(name, *arrays[i]) for i, name in enumerate(names)}
-        rows = pd.RangeIndex(start, stop) if index is None else pd.Index(arrays[-1][0], name=None)
-        return pd.DataFrame(frame, index=rows, columns=names)
+        rows = pandas.RangeIndex(start, stop) if index is None else pandas.Index(arrays[-1][0], name=None)
+        out: pd.DataFrame = pandas.DataFrame(frame, index=rows, columns=names)
+        return out
 
     def obs_codes(self, column: str) -> NDArray[Any]:
         """One obs column of all cells as a NumPy array, as minibatches have it.
@@ -309,11 +310,12 @@ class Store:
     @property
     def var(self) -> pd.DataFrame:
         """What the store says of its genes, as a pandas data frame with their names as index."""
-        pd = need("pandas", "Store.var")
+        pandas = need("pandas", "Store.var")
         names, columns = self._native.read_var("X")
         frame = {name: _series(found, *pair) for name, _, found, pair in columns}
-        index = pd.RangeIndex(self.n_vars) if names is None else pd.Index(names)
-        return pd.DataFrame(frame, index=index, columns=[c[0] for c in columns])
+        index = pandas.RangeIndex(self.n_vars) if names is None else pandas.Index(names)
+        out: pd.DataFrame = pandas.DataFrame(frame, index=index, columns=[c[0] for c in columns])
+        return out
 
     def _series(self, name: str, values: Any, mask: Any) -> Any:
         known = {n for n, _, _, _ in self._native.obs_columns()}
@@ -476,13 +478,13 @@ def _rows(rows: Rows, n_obs: int) -> NDArray[np.int64]:
 
 def _series(categories: tuple[list[str], bool] | None, values: Any, mask: ArrayLike | None) -> Any:
     """A column for a pandas data frame."""
-    pd = need("pandas", "a data frame")
+    pandas = need("pandas", "a data frame")
     if categories is not None:
         names, ordered = categories
-        return pd.Categorical.from_codes(values, categories=names, ordered=ordered)
+        return pandas.Categorical.from_codes(values, categories=names, ordered=ordered)
     if mask is None:
         return values
-    kinds = {"b": pd.arrays.BooleanArray, "i": pd.arrays.IntegerArray, "u": pd.arrays.IntegerArray}
+    kinds = {"b": pandas.arrays.BooleanArray, "i": pandas.arrays.IntegerArray, "u": pandas.arrays.IntegerArray}
     return kinds[values.dtype.kind](values, np.asarray(mask))
 
 

@@ -26,7 +26,7 @@ def _of(strategy: str, block_size: int = 16, **more: Any) -> dict[str, Any]:
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}; it must be at least 1")
     out = {"strategy": strategy, "block_size": int(block_size), "shuffle": False}
-    none = {"draws": None, "replacement": True, "by": [], "weights": None, "classes": None}
+    none: dict[str, Any] = {"draws": None, "replacement": True, "by": [], "weights": None, "classes": None}
     return {**out, **none, **more}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 # Generations of workers that are remembered; of two at once there is hardly need.
 _SLOTS = 32
 _NEXT, _CURSOR, _BY_WORKERS, _HEAD = range(4)
-_SEED, _TURN, _EPOCH, _CLAIMS, _WIDTH = range(5)
+_SEED, _TURN, _WORKERS, _EPOCH, _CLAIMS, _WIDTH = range(6)
 
 
 class Epochs:
@@ -81,8 +81,9 @@ class Epochs:
             for slot in range(_SLOTS):
                 at = _HEAD + slot * _WIDTH
                 # One that is complete is over: the seed may be the same again.
-                if (numbers[at + _SEED], numbers[at + _TURN]) == (seed, turn) and (
-                    0 < numbers[at + _CLAIMS] < n_workers
+                if (
+                    numbers[at : at + _EPOCH] == [seed, turn, n_workers]
+                    and 0 < numbers[at + _CLAIMS] < n_workers
                 ):
                     numbers[at + _CLAIMS] += 1
                     return int(numbers[at + _EPOCH])
@@ -91,7 +92,7 @@ class Epochs:
             numbers[_NEXT] = epoch + 1
             at = _HEAD + numbers[_CURSOR] * _WIDTH
             numbers[_CURSOR] = (numbers[_CURSOR] + 1) % _SLOTS
-            numbers[at : at + _WIDTH] = [seed, turn, epoch, 1]
+            numbers[at : at + _WIDTH] = [seed, turn, n_workers, epoch, 1]
             return epoch
 
 

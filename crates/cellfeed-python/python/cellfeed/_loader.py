@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _native, _ranks, _strategies
-from ._batch import LAYOUTS, OUTPUTS, Batch, Maker
+from ._batch import LAYOUTS, OUTPUTS, Batch, Maker, cut
 from ._sizes import parse_bytes
 from ._store import Matrix, Store, _names, _rows, open
 
@@ -407,14 +407,16 @@ class LoaderIterator:
         assert loader._fetch_transform is not None
         whole = loader._fetch_transform(whole)
         n_cells = sum(len(part[1]) for part in parts)
-        if hasattr(whole, "__len__") and len(whole) != n_cells:
+        # Sparse matrices have a shape, but no length.
+        kept = whole.shape[0] if hasattr(whole, "shape") else len(whole)
+        if kept != n_cells:
             raise ValueError(
-                f"fetch_transform was given {n_cells} cells and returned {len(whole)}; it must keep "
+                f"fetch_transform was given {n_cells} cells and returned {kept}; it must keep "
                 "their number, since minibatches are cut from what it returns"
             )
         at = 0
         for x, rows, _, number in parts:
-            batch = whole[at : at + len(rows)]
+            batch = cut(whole, slice(at, at + len(rows)))
             at += len(rows)
             if isinstance(batch, Batch):
                 batch.number = number
@@ -482,7 +484,7 @@ def _matrix_key(layer: str | None) -> str:
         return "X"
     if not isinstance(layer, str):
         raise TypeError(f"layer must be the name of a layer, not {type(layer).__name__}")
-    return layer if layer in ("raw", "raw/X") else f"layers/{layer.removeprefix('layers/')}"
+    return "raw/X" if layer in ("raw", "raw/X") else f"layers/{layer.removeprefix('layers/')}"
 
 
 def _dtype(dtype: Any) -> str:

@@ -331,11 +331,11 @@ class Matrix:
     def __init__(self, store: Store, key: str) -> None:
         self._store = store
         self._key = key
-        for found in store._native.matrices():
-            if found["key"] == key:
-                self._about = found
-                return
-        store._native.check_matrix(key)
+        matrices = {found["key"]: found for found in store._native.matrices()}
+        if key not in matrices:
+            # Raises, and names what there is.
+            store._native.check_matrix(key)
+        self._about = matrices[key]
 
     @property
     def shape(self) -> tuple[int, int]:

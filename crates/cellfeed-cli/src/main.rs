@@ -14,6 +14,8 @@ mod people;
 mod plan;
 mod sampling;
 mod stream;
+mod tune;
+mod tune_print;
 mod usage;
 mod verify;
 
@@ -33,6 +35,7 @@ use std::process::ExitCode;
     after_help = "Start with `cellfeed demo`, then try your own file:\n  \
     cellfeed inspect atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type\n  \
+    cellfeed tune atlas.h5ad --label cell_type\n  \
     cellfeed convert atlas.h5ad atlas.csr"
 )]
 struct Cli {
@@ -47,6 +50,7 @@ enum Command {
     Stream(Box<stream::StreamArgs>),
     Entropy(entropy::EntropyArgs),
     Plan(plan::PlanArgs),
+    Tune(Box<tune::TuneArgs>),
     Convert(Box<convert::ConvertArgs>),
     Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
@@ -60,6 +64,7 @@ fn main() -> ExitCode {
         Command::Stream(args) => stream::run(&args),
         Command::Entropy(args) => entropy::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,

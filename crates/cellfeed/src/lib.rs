@@ -23,6 +23,7 @@ mod convert;
 mod format;
 mod open;
 mod transpose;
+pub mod tune;
 mod verify;
 
 pub use cellfeed_core::*;

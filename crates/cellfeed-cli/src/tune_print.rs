@@ -21,11 +21,15 @@ pub(crate) fn command(r: &TuneReport, store: &str) -> String {
     };
     let batch =
         if r.batch_size == 64 { String::new() } else { format!(" --batch-size {}", r.batch_size) };
+    let strategy = match best.sampler {
+        Sampler::StratifiedByLabel => format!("stratified --by {}", quoted(&r.label.column)),
+        sampler => sampler.to_string(),
+    };
     format!(
         "cellfeed stream {} --strategy {} --block-size {} --fetch-factor {}{batch} --memory {} \
          --read-ahead {} --threads {} --label {}",
         quoted(store),
-        best.sampler,
+        strategy,
         best.block_size,
         best.fetch_factor,
         memory(r.memory),
@@ -157,6 +161,14 @@ fn recommended(r: &TuneReport) -> Result<()> {
             }
         }
     }
+    match best.sampler {
+        Sampler::StratifiedByLabel => say(format_args!(
+            "  it needs the labels: --by {}, which reads the column when the run begins",
+            r.label.column
+        ))?,
+        Sampler::Stratified => say("  stratified by position: it needs no labels")?,
+        _ => {}
+    }
     let c = &r.check;
     let line = |what: &str, predicted: &str, measured: &str| {
         say(format_args!("  {what:<24}{predicted:>16}{measured:>16}"))
@@ -252,7 +264,7 @@ fn table(r: &TuneReport, all: bool) -> Result<()> {
     let speeds: String =
         states.iter().map(|s| format!("{:>17}", format!("cells/s {}", s.as_str()))).collect();
     say(format_args!(
-        "    strategy         block  fetch{:>10}{:>8}{:>8}{speeds}{:>12}",
+        "    strategy              block  fetch{:>10}{:>8}{:>8}{speeds}{:>12}",
         format!("DEFF_{}", r.window),
         "theory",
         "bits",
@@ -275,7 +287,7 @@ fn table(r: &TuneReport, all: bool) -> Result<()> {
         let speeds: String = states.iter().map(|s| cell(c.speed(*s))).collect();
         let name = if c.block_size == 1 { "true-random" } else { c.sampler.as_str() };
         say(format_args!(
-            "{mark}  {name:<16}{:>6}{:>7}{:>10}{:>8}{:>8.3}{speeds}{:>12}",
+            "{mark}  {name:<21}{:>6}{:>7}{:>10}{:>8}{:>8.3}{speeds}{:>12}",
             c.block_size,
             c.fetch_factor,
             deff(c.diversity.deff_w),

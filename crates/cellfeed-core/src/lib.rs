@@ -40,14 +40,14 @@ pub use element::{ArrayValues, Attribute, Element, Extras, Node};
 pub use error::{Error, ErrorKind, Result};
 pub use loader::{
     Data, Layout, Loader, LoaderOptions, Minibatch, MinibatchParts, MinibatchStream, Minibatches,
-    OutputType, X,
+    OutputType, Transform, X,
 };
 pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{
-    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset,
-    SubsetBuilder, Weights,
+    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strata, StrataBuilder,
+    Strategy, Subset, SubsetBuilder, Weights,
 };
 pub use rows::RowRanges;
 pub use schema::{

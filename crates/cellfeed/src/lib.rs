@@ -22,6 +22,7 @@
 mod convert;
 mod format;
 mod open;
+mod sample;
 mod transpose;
 pub mod tune;
 mod verify;
@@ -38,6 +39,7 @@ pub use cellfeed_zarr as zarr;
 pub use convert::{ConvertOptions, Converted, Progress, Stage, convert};
 pub use format::{Format, create};
 pub use open::{OpenOptions, Store, open, open_many};
+pub use sample::StrategyColumns;
 pub use verify::{Difference, Verified, verify};
 
 /// The README's Rust code compiles.

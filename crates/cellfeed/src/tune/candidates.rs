@@ -4,7 +4,10 @@ use super::model::Features;
 use super::options::TuneOptions;
 use super::report::Sampler;
 use crate::Store;
-use cellfeed_core::{Plan, PlanOptions, Result};
+use cellfeed_core::diversity::Labels;
+use cellfeed_core::{Plan, PlanOptions, Result, Strata, StrataBuilder, Subset};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Block sizes and fetch factors that are looked at.
 const BLOCKS: [u64; 10] = [1, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
@@ -27,9 +30,15 @@ pub(super) struct Setting {
     pub(super) memory_ahead: u64,
 }
 
-/// All settings for a store. Without labels that differ, or with few cells, some are alike; these come
-/// once.
-pub(super) fn settings(store: &Store, options: &TuneOptions) -> Result<Vec<Setting>> {
+/// All settings for a store. Those that would be alike come once.
+pub(super) fn settings(
+    store: &Store,
+    labels: &Labels,
+    options: &TuneOptions,
+    tick: &mut dyn FnMut() -> Result<()>,
+) -> Result<Vec<Setting>> {
+    let subset = Arc::new(Subset::all(store.n_obs()));
+    let mut strata = BTreeMap::new();
     let mut settings = Vec::new();
     for (block_size, fetch_factor) in grid(store.n_obs(), options.batch_size) {
         for sampler in Sampler::ALL {
@@ -37,10 +46,34 @@ pub(super) fn settings(store: &Store, options: &TuneOptions) -> Result<Vec<Setti
             if block_size == 1 && sampler != Sampler::BlockShuffling {
                 continue;
             }
-            settings.push(Setting::new(store, options, sampler, block_size, fetch_factor)?);
+            let sizes = PlanOptions::default()
+                .with_batch_size(options.batch_size)
+                .with_fetch_factor(fetch_factor)
+                .with_seed(options.seed);
+            let strategy = sampler.strategy(block_size);
+            let plan = if sampler == Sampler::StratifiedByLabel {
+                // Nothing to sort by, or too many blocks to sort.
+                let made = strata
+                    .entry(block_size)
+                    .or_insert_with(|| strata_of(&subset, labels, block_size).ok());
+                let Some(made) = made.as_ref().filter(|_| labels.names().len() > 1) else {
+                    continue;
+                };
+                Plan::stratified(Arc::clone(&subset), made.clone(), strategy, &sizes)?
+            } else {
+                Plan::over(Arc::clone(&subset), strategy, &sizes)?
+            };
+            settings.push(Setting::new(store, options, sampler, (block_size, fetch_factor), plan)?);
+            tick()?;
         }
     }
     Ok(settings)
+}
+
+fn strata_of(subset: &Subset, labels: &Labels, block_size: u64) -> Result<Strata> {
+    let mut builder = StrataBuilder::new(subset, block_size, "the label")?;
+    builder.push(&[labels.codes()])?;
+    builder.finish()
 }
 
 /// Pairs of block size and fetch factor: blocks no larger than a fetch, and no fetch that is larger
@@ -63,14 +96,9 @@ impl Setting {
         store: &Store,
         options: &TuneOptions,
         sampler: Sampler,
-        block_size: u64,
-        fetch_factor: u64,
+        (block_size, fetch_factor): (u64, u64),
+        plan: Plan,
     ) -> Result<Self> {
-        let sizes = PlanOptions::default()
-            .with_batch_size(options.batch_size)
-            .with_fetch_factor(fetch_factor)
-            .with_seed(options.seed);
-        let plan = Plan::new(store.n_obs(), sampler.strategy(block_size), &sizes)?;
         let fetches = (SAMPLED_ROWS / plan.fetch_size().max(1))
             .clamp(1, SAMPLED_FETCHES)
             .min(plan.n_fetches());

@@ -1,6 +1,6 @@
 //! Choosing: the frontier of speed against diversity, the best setting on it, and what to time next.
 
-use super::report::Candidate;
+use super::report::{Candidate, Sampler};
 use super::{PageCache, Target};
 
 /// How much slower a setting may be than the fastest to be taken for its diversity: less than what can
@@ -22,7 +22,7 @@ fn speed(candidate: &Candidate, state: PageCache) -> f64 {
 }
 
 /// The best setting: of those that fit and meet the target the fastest; among those that are nearly as
-/// fast the most diverse, then the one with the least memory. If none meets the target, the most
+/// fast the most diverse, then one that needs no labels, then the one with the least memory. If none meets the target, the most
 /// diverse that fits; `None` if nothing fits.
 pub(super) fn best(candidates: &[Candidate], target: Target, state: PageCache) -> Option<usize> {
     let fitting = || candidates.iter().enumerate().filter(|(_, c)| c.fits);
@@ -42,9 +42,13 @@ pub(super) fn best(candidates: &[Candidate], target: Target, state: PageCache) -
         }
     };
     // In steps, since the last digits of a design effect are noise and memory is not.
-    let step = |c: &Candidate| (badness(c, target) * 50.0).round();
+    let step = |c: &Candidate| (badness(c, target) * 20.0).round();
+    let needs = |c: &Candidate| c.sampler == Sampler::StratifiedByLabel;
     pool.into_iter()
-        .min_by(|(_, a), (_, b)| step(a).total_cmp(&step(b)).then(a.memory.cmp(&b.memory)))
+        .min_by(|(_, a), (_, b)| {
+            let diverse = step(a).total_cmp(&step(b));
+            diverse.then(needs(a).cmp(&needs(b))).then(a.memory.cmp(&b.memory))
+        })
         .map(|(i, _)| i)
 }
 
@@ -100,7 +104,7 @@ pub(super) fn spread_out(
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::{Diversity, Sampler, Speed};
+    use super::super::report::{Diversity, Speed};
     use super::*;
 
     /// A setting of a made-up cost: more speed with larger blocks, less diversity.

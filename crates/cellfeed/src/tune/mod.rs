@@ -86,7 +86,7 @@ pub fn tune(
     let labels = Labels::read(store.backend().as_ref(), label)?;
     watch.tick()?;
     let facts = describe(label, &labels, options.batch_size);
-    let settings = candidates::settings(&store, options)?;
+    let settings = candidates::settings(&store, &labels, options, &mut || watch.tick())?;
     let least = settings.iter().map(|s| s.memory).min().unwrap_or(0);
     if least > options.memory {
         return Err(Error::new(

@@ -134,6 +134,7 @@ fn color(c: &Candidate) -> &'static str {
         (1, _) => "#228833",
         (_, Sampler::BlockShuffling) => "#4477aa",
         (_, Sampler::Stratified) => "#d1495b",
+        (_, Sampler::StratifiedByLabel) => "#b8860b",
     }
 }
 

@@ -12,18 +12,22 @@ pub enum Sampler {
     BlockShuffling,
     /// [`Strategy::StratifiedBlockShuffling`], by position: needs no labels.
     Stratified,
+    /// The same by the label, with [`Plan::stratified`](cellfeed_core::Plan::stratified): stretches are
+    /// of the blocks sorted by it.
+    StratifiedByLabel,
 }
 
 impl Sampler {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::BlockShuffling, Self::Stratified];
+    pub const ALL: [Self; 3] = [Self::BlockShuffling, Self::Stratified, Self::StratifiedByLabel];
 
-    /// The name that the command line has for it.
+    /// A name for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::BlockShuffling => "block-shuffling",
             Self::Stratified => "stratified",
+            Self::StratifiedByLabel => "stratified-by-label",
         }
     }
 
@@ -32,7 +36,9 @@ impl Sampler {
     pub fn strategy(self, block_size: u64) -> Strategy {
         match self {
             Self::BlockShuffling => Strategy::BlockShuffling { block_size },
-            Self::Stratified => Strategy::StratifiedBlockShuffling { block_size },
+            Self::Stratified | Self::StratifiedByLabel => {
+                Strategy::StratifiedBlockShuffling { block_size }
+            }
         }
     }
 }

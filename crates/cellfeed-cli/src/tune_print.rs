@@ -157,7 +157,7 @@ fn recommended(r: &TuneReport) -> Result<()> {
                 memory(c.memory.div_ceil(1 << 20) << 20)
             ))?,
             None => {
-                say("             no setting that was looked at would meet it with more memory")?
+                say("             no setting that was looked at would meet it with more memory")?;
             }
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! store.rs     an open store: what it holds, its rows and its columns
 //! plan.rs      subsets and plans
+//! transform.rs what is made of values and genes
 //! run.rs       a run of minibatches, waited for with the lock of Python released
 //! convert.rs   conversion between formats
 //! arrays.rs    vectors and columns as NumPy arrays, without a copy where they are large
@@ -24,6 +25,7 @@ mod plan;
 mod process;
 mod run;
 mod store;
+mod transform;
 mod wait;
 
 use pyo3::prelude::*;
@@ -39,6 +41,8 @@ mod _native {
     use super::run::Run;
     #[pymodule_export]
     use super::store::Store;
+    #[pymodule_export]
+    use super::transform::Transform;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -5,6 +5,7 @@ use crate::errors::raise;
 use crate::plan::Plan;
 use crate::process::Owned;
 use crate::store::Store;
+use crate::transform::Transform;
 use crate::wait::Signal;
 use cellfeed::{LoaderOptions, Minibatch, MinibatchStream};
 use futures::Stream;
@@ -38,7 +39,7 @@ impl Run {
     /// Starts. `obs` has the columns, each with whether its values may be missing.
     #[new]
     #[pyo3(signature = (store, plan, *, epoch, worker, n_workers, skip, matrix, obs, layout, dtype,
-                        memory, read_ahead))]
+                        memory, read_ahead, transform))]
     fn new(
         store: &Store,
         plan: &Plan,
@@ -52,9 +53,11 @@ impl Run {
         dtype: &str,
         memory: u64,
         read_ahead: usize,
+        transform: &Transform,
     ) -> PyResult<Self> {
         let (columns, missing): (Vec<String>, Vec<bool>) = obs.into_iter().unzip();
         let options = LoaderOptions::default()
+            .with_transform(transform.0.clone())
             .with_matrix(matrix.parse().map_err(raise)?)
             .with_obs(columns)
             .with_layout(layout.parse().map_err(raise)?)

@@ -61,6 +61,16 @@ class Loader:
     dtype
         The type of values: float32, float64, float16, int32, int64, uint8 or uint16. A value that an
         integer type cannot hold is an error.
+    genes
+        The names of the genes to load, in the order that the columns of ``X`` are to have; all by
+        default.
+    normalize_total
+        Scale each cell so that its total over all genes of the matrix, whether chosen or not, is this:
+        ``scanpy.pp.normalize_total(adata, target_sum=...)``. A cell without counts stays as it is.
+    log1p
+        Whether to take ``log(1 + x)``, after `normalize_total`: ``scanpy.pp.log1p``.
+    binarize
+        A threshold: values above it become 1, others 0.
     subset
         The cells to use: conditions such as ``"plate != plate14"`` (several must all hold), a
         boolean mask over all cells, a slice, or row numbers.
@@ -107,6 +117,10 @@ class Loader:
         output: Literal["numpy", "torch", "scipy"] = "numpy",
         layout: Literal["csr", "dense"] = "csr",
         dtype: Any = "float32",
+        genes: Iterable[str] | None = None,
+        normalize_total: float | None = None,
+        log1p: bool = False,
+        binarize: float | None = None,
         subset: Any = None,
         seed: int = 0,
         drop_last: bool = False,
@@ -131,6 +145,7 @@ class Loader:
         self._obs = _names(obs, "obs")
         self._matrix = Matrix(store, _matrix_key(layer))
         store._native.check_matrix(self._matrix._key)
+        self._genes = None if genes is None else _names(genes, "genes")
         for name in self._obs:
             store._native.check_obs(name)
         self._fetch_factor = _whole("fetch_factor", fetch_factor, 1)
@@ -155,7 +170,8 @@ class Loader:
         _one_of("layout", layout, LAYOUTS)
         if pin_memory and output != "torch":
             raise ValueError('pin_memory is for output="torch"')
-        self._make = Maker(output, layout, self._matrix.shape[1], self._obs, pin_memory)
+        self._n_vars = self._matrix.shape[1] if self._genes is None else len(self._genes)
+        self._make = Maker(output, layout, self._n_vars, self._obs, pin_memory)
         self._run_options: dict[str, Any] = {
             "matrix": self._matrix._key,
             "obs": [(name, _may_be_missing(name, store)) for name in self._obs],
@@ -163,6 +179,15 @@ class Loader:
             "dtype": _dtype(dtype),
             "memory": parse_bytes(memory, "memory"),
             "read_ahead": _whole("read_ahead", read_ahead, 1),
+            "transform": _native.Transform(
+                store._native,
+                self._matrix._key,
+                _dtype(dtype),
+                genes=self._genes,
+                normalize_total=_number("normalize_total", normalize_total),
+                log1p=bool(log1p),
+                binarize=_number("binarize", binarize),
+            ),
         }
         self._next_epoch = 0
         # A plan that goes on in the middle of its epoch, until that epoch is begun.
@@ -201,6 +226,8 @@ class Loader:
     @property
     def var_names(self) -> NDArray[np.object_]:
         """The names of the genes, which are the columns of ``batch.X``."""
+        if self._genes is not None:
+            return np.array(self._genes, dtype=object)
         return self._matrix.var_names
 
     def __len__(self) -> int:
@@ -294,7 +321,7 @@ class Loader:
 
     def __repr__(self) -> str:
         ranks = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
-        n, m = self._plan.n_cells, self._matrix.shape[1]
+        n, m = self._plan.n_cells, self._n_vars
         return (
             f"<Loader of {self._matrix._key}: {n:,} cells x {m:,} genes in {len(self):,} minibatches of "
             f"{self._batch_size}, {self._plan.strategy}, {self._fetch_factor} minibatches a fetch"
@@ -472,6 +499,14 @@ def _whole(name: str, value: Any, least: int) -> int:
     if not least <= value < 1 << 63:
         raise ValueError(f"{name} is {value}; it must be at least {least}, and below 2**63")
     return int(value)
+
+
+def _number(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    return float(value)
 
 
 def _one_of(name: str, value: Any, there_are: tuple[str, ...]) -> None:

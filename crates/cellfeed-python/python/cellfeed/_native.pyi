@@ -92,6 +92,19 @@ class Plan:
     def state(self, epoch: int, minibatch: int) -> str: ...
     def resume(self, state: str) -> Plan: ...
 
+class Transform:
+    def __init__(
+        self,
+        store: Store,
+        matrix: str,
+        dtype: str,
+        *,
+        genes: list[str] | None,
+        normalize_total: float | None,
+        log1p: bool,
+        binarize: float | None,
+    ) -> None: ...
+
 class Run:
     def __init__(
         self,
@@ -108,6 +121,7 @@ class Run:
         dtype: str,
         memory: int,
         read_ahead: int,
+        transform: Transform,
     ) -> None: ...
     def __iter__(self) -> Run: ...
     def __next__(

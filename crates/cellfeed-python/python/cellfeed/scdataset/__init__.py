@@ -1,7 +1,7 @@
 """scDataset's public names, on Cellfeed's code.
 
-Change ``from scdataset import ...`` into ``from cellfeed.scdataset import ...``. For a seed, samples
-come in the order in which scDataset 0.3.0 gives them, except where that order is a defect.
+Change ``from scdataset import ...`` into ``from cellfeed.scdataset import ...``. For a seed,
+samples come in the order in which scDataset 0.3.0 gives them, except where that is a defect.
 ``docs/scdataset.md`` lists what differs.
 """
 

@@ -39,7 +39,7 @@ def has_count(collection: Any) -> bool:
 
 
 def take(collection: Any, key: Key) -> Any:
-    """Return the rows that `key` chooses: an array of numbers or truth values, a list, or a slice."""
+    """Return the rows that `key` chooses: a slice, or a list or array of numbers or truth values."""
     if hasattr(collection, "iloc"):
         return collection.iloc[key]
     if isinstance(collection, (list, tuple)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Callable, Iterator
-from multiprocessing import context
 from typing import Any
 
 import numpy as np
@@ -129,6 +128,8 @@ class scDataset(IterableDataset[Any]):
         self.rank, self.world_size = _ranks(rank, world_size)
         self._base_seed = _seed(seed, self.world_size)
         self._epochs = EpochCounter()
+        # Whoever gives a collection that holds a file of h5py has imported it by now.
+        let_h5py_be_spawned()
 
     @property
     def _epoch(self) -> int:
@@ -205,11 +206,6 @@ class scDataset(IterableDataset[Any]):
             self.world_size,
             self.equal_ranks,
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        if context.get_spawning_popen() is not None:
-            let_h5py_be_spawned()
-        return self.__dict__.copy()
 
 
 def _positive(value: int, name: str) -> int:

@@ -130,7 +130,8 @@ class SamplingStrategy:
         rows = _rows.count(data_collection)
         if self._mask_length is not None and self._mask_length != rows:
             raise ValueError(
-                f"the mask of indices has {self._mask_length} values, but the collection {rows} rows"
+                f"the mask of indices has {self._mask_length} values, "
+                f"but the collection {rows} rows"
             )
         if len(self._indices) and self._indices[-1] >= rows:
             raise IndexError(

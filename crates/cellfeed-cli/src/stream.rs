@@ -58,6 +58,8 @@ impl AccessName {
     cellfeed stream atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type --block-size 64 --seconds 20\n  \
     cellfeed stream atlas.h5ad --subset 'plate != plate14' --rank 0 --world-size 4\n  \
+    cellfeed stream atlas.h5ad --strategy stratified --by drug --fetch-factor 64 --label drug\n  \
+    cellfeed stream atlas.h5ad --strategy class-balanced --by cell_type --draws 1000000\n  \
     cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
     cellfeed stream a.h5ad b.csr --join outer\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
@@ -128,6 +130,8 @@ pub(crate) struct StreamArgs {
 /// How a run went. These are the keys of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StreamReport {
+    /// How cells were chosen, in words.
+    pub(crate) strategy: String,
     pub(crate) n_cells: u64,
     pub(crate) n_minibatches: u64,
     pub(crate) seconds: f64,
@@ -178,7 +182,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let start = Instant::now();
     let store = open(args)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let plan = args.sampling.plan(store.subset(&args.subset)?)?;
+    let plan = args.sampling.plan(&store, store.subset(&args.subset)?)?;
     // The label is loaded whether or not it is among the columns asked for.
     let mut columns = args.obs.clone();
     columns.extend(args.label.clone().filter(|label| !args.obs.contains(label)));
@@ -216,6 +220,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     bar.finish_and_clear();
     let read = store.engine().stats().snapshot().since(&before);
     Ok(StreamReport {
+        strategy: plan.describe(),
         n_cells: tally.cells,
         n_minibatches: tally.minibatches,
         seconds: elapsed,
@@ -301,6 +306,7 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         seconds(r.seconds),
         rate(r.cells_per_second)
     ))?;
+    say(format_args!("  plan      {}", r.strategy))?;
     say(format_args!(
         "  read      {} ({:.1} KiB a cell), decoded {}",
         bytes(r.bytes_read),

@@ -9,6 +9,7 @@ mod fetch;
 mod gather;
 mod minibatch;
 mod queue;
+mod share;
 
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
 
@@ -23,6 +24,7 @@ use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
 use minibatch::Recycler;
 use queue::Queue;
+use share::Share;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -192,6 +194,27 @@ impl Loader {
     /// # Errors
     /// As [`epoch`](Self::epoch).
     pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
+        self.run(epochs, Share::WHOLE)
+    }
+
+    /// Starts what worker `worker` of `n_workers` has of an epoch, after the first `skip` minibatches of
+    /// that: the fetches of [`Plan::worker_fetches`]. All workers together yield what
+    /// [`epoch`](Self::epoch) does.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch); [`ErrorKind::InvalidInput`] for a worker that there is not.
+    pub fn epoch_of_worker(
+        &self,
+        epoch: u64,
+        worker: u64,
+        n_workers: u64,
+        skip: u64,
+    ) -> Result<Minibatches> {
+        self.plan().worker_fetches(worker, n_workers).map(drop)?;
+        self.run(epoch..epoch.saturating_add(1), Share { worker, n_workers, skip })
+    }
+
+    fn run(&self, epochs: Range<u64>, share: Share) -> Result<Minibatches> {
         let inner = Arc::clone(&self.0);
         // A sixteenth of the memory for minibatches that wait; a quarter is for the buffers that
         // the engine keeps between uses; most of the rest is for fetches.
@@ -200,7 +223,7 @@ impl Loader {
         let thread = std::thread::Builder::new().name("cellfeed-loader".to_owned()).spawn({
             let queue = Arc::clone(&queue);
             move || {
-                let run = Abortable::new(inner.drive(epochs, &queue), registration);
+                let run = Abortable::new(inner.drive(epochs, share, &queue), registration);
                 let run = AssertUnwindSafe(|| futures::executor::block_on(run));
                 if catch_unwind(run).is_err() {
                     let error = Error::internal("the loader panicked; please report this");
@@ -216,7 +239,7 @@ impl Loader {
 
 impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
-    async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
+    async fn drive(&self, epochs: Range<u64>, share: Share, queue: &Queue) {
         let budget = Budget::new(self.options.memory / 8 * 5);
         // The fetch that is gathered, and those read ahead.
         let places = Budget::new(as_u64(self.options.read_ahead) + 1);
@@ -224,18 +247,22 @@ impl Inner {
         let (planned, plans) = mpsc::channel(0);
         let (fetched, gathered) = mpsc::channel(self.options.read_ahead);
         futures::join!(
-            self.plan(epochs, planned),
+            self.plan(epochs, share, planned),
             self.read(plans, &budget, &places, fetched),
-            self.gather(gathered, queue)
+            self.gather(gathered, share, queue)
         );
     }
 
     /// Plans fetches, one ahead of the reading, and tells the disk what comes next: it reads while the
     /// fetch before is decoded.
-    async fn plan(&self, epochs: Range<u64>, mut planned: mpsc::Sender<Result<FetchPlan>>) {
-        let numbers = epochs.flat_map(|epoch| {
-            (self.plan.first_fetch(epoch)..self.plan.n_fetches_of(epoch)).map(move |k| (epoch, k))
-        });
+    async fn plan(
+        &self,
+        epochs: Range<u64>,
+        share: Share,
+        mut planned: mpsc::Sender<Result<FetchPlan>>,
+    ) {
+        let numbers = epochs
+            .flat_map(|epoch| share.fetches(&self.plan, epoch).map(move |fetch| (epoch, fetch)));
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();
             let plan = self.engine.compute(move || plan.fetch(epoch, k)).await;
@@ -332,9 +359,16 @@ impl Inner {
     }
 
     /// Gathers the minibatches of each fetch, several at once, and hands them out in order.
-    async fn gather(&self, mut fetched: mpsc::Receiver<Result<Fetch>>, queue: &Queue) {
+    async fn gather(
+        &self,
+        mut fetched: mpsc::Receiver<Result<Fetch>>,
+        share: Share,
+        queue: &Queue,
+    ) {
         let (layout, output) = (self.options.layout, self.options.output);
         let recycler = Arc::new(Recycler::new(output, self.queue_bytes()));
+        // The epoch, and the first of its minibatches that this run yields.
+        let mut begun = None;
         while let Some(fetch) = fetched.next().await {
             let fetch = match fetch {
                 Ok(fetch) => Arc::new(fetch),
@@ -346,8 +380,13 @@ impl Inner {
             let recycler = &recycler;
             let n = fetch.plan.n_minibatches();
             // Those that were yielded before the run was resumed.
-            let done = self.plan.first_minibatch(fetch.plan.epoch());
-            let done = done.saturating_sub(fetch.plan.first_minibatch());
+            let epoch = fetch.plan.epoch();
+            let first = match begun {
+                Some((e, first)) if e == epoch => first,
+                _ => share.first(&self.plan, epoch).1,
+            };
+            begun = Some((epoch, first));
+            let done = first.saturating_sub(fetch.plan.first_minibatch());
             let done = usize::try_from(done).unwrap_or(usize::MAX).min(n);
             let together = fetch.gathered_together(layout, output, self.engine.threads());
             // The stream owns the fetch, so that its memory is free once its last gather is done.

@@ -1,11 +1,11 @@
-//! Weighted sampling with replacement: a block by the sum of its weights, then cells within it by
-//! weight, so that reading keeps its locality and every cell its exact share.
+//! Weights of cells, and weighted sampling with replacement: a block by the sum of its weights, then
+//! cells within it by weight, so that reading keeps its locality and every cell its exact share.
 
 use super::random::Stream;
 use super::subset::Subset;
 use crate::rows::RowRanges;
 use crate::{Error, Result, as_u64};
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -46,29 +46,46 @@ impl Weights {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a cell of the subset has none,
     /// or the length is not that of the store.
     pub fn balanced(classes: &[Option<u32>], subset: &Subset) -> Result<Self> {
-        check_len(classes.len(), subset, "classes")?;
-        let mut counts = BTreeMap::<u32, u64>::new();
-        let mut missing = 0u64;
+        let known: BTreeSet<u32> = classes.iter().flatten().copied().collect();
+        let known: HashMap<u32, u32> = known.into_iter().zip(0..).collect();
+        let missing = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let code = |class: &Option<u32>| class.and_then(|c| known.get(&c)).copied();
+        let codes = classes.iter().map(|class| code(class).unwrap_or(missing)).collect();
+        Self::of_classes(codes, Some(missing), subset)
+    }
+
+    /// The same for classes that count from 0.
+    pub(super) fn of_classes(
+        codes: Vec<u32>,
+        missing: Option<u32>,
+        subset: &Subset,
+    ) -> Result<Self> {
+        check_len(codes.len(), subset, "classes")?;
+        let mut counts: Vec<u64> = Vec::new();
+        let mut without = 0u64;
         let mut first = None;
-        for_rows(subset, |row| {
-            if let Some(class) = classes.get(row).copied().flatten() {
-                *counts.entry(class).or_default() += 1;
-            } else {
-                missing += 1;
+        for_rows(subset, |row| match codes.get(row) {
+            Some(code) if Some(*code) != missing => {
+                let at = usize::try_from(*code).unwrap_or(usize::MAX);
+                if at >= counts.len() {
+                    counts.resize(at + 1, 0);
+                }
+                counts[at] += 1;
+            }
+            _ => {
+                without += 1;
                 first.get_or_insert(row);
             }
         });
         if let Some(row) = first {
             return Err(Error::invalid_input(format!(
-                "{missing} cells have no class, the first is cell {row}; leave them out of the \
+                "{without} cells have no class, the first is cell {row}; leave them out of the \
                  subset, or give them a class of their own"
             )));
         }
-        let codes: BTreeMap<u32, u32> = counts.keys().copied().zip(0..).collect();
-        let weights = counts.values().map(|&n| 1.0 / n as f64).collect();
-        // Cells outside the subset are never asked for.
-        let code = |c: &Option<u32>| c.and_then(|c| codes.get(&c)).copied().unwrap_or(0);
-        Ok(Self(Kind::Classes(classes.iter().map(code).collect(), weights)))
+        // Classes outside the subset are never asked for.
+        let weights = counts.into_iter().map(|n| if n > 0 { 1.0 / n as f64 } else { 0.0 });
+        Ok(Self(Kind::Classes(codes.into(), weights.collect())))
     }
 
     fn len(&self) -> usize {
@@ -78,7 +95,7 @@ impl Weights {
         }
     }
 
-    fn of(&self, row: usize) -> f64 {
+    pub(super) fn of(&self, row: usize) -> f64 {
         match &self.0 {
             Kind::Cells(weights) => weights.get(row).copied().unwrap_or(0.0),
             Kind::Classes(codes, weights) => {
@@ -87,6 +104,59 @@ impl Weights {
             }
         }
     }
+
+    /// The positive weights of a subset's cells that are below a limit. Sums are taken over 65,536 cells
+    /// and then over these sums, so that rounding does not grow with the cells.
+    pub(super) fn sums(&self, subset: &Subset, limit: f64) -> Sums {
+        let mut sums = Sums { total: 0.0, heaviest: 0.0, positive: 0 };
+        let (mut part, mut cells) = (0.0, 0u32);
+        for_rows(subset, |row| {
+            let weight = self.of(row);
+            if weight > 0.0 && weight < limit {
+                part += weight;
+                sums.positive += 1;
+                sums.heaviest = weight.max(sums.heaviest);
+            }
+            cells += 1;
+            if cells.is_multiple_of(1 << 16) {
+                sums.total += part;
+                part = 0.0;
+            }
+        });
+        sums.total += part;
+        sums
+    }
+
+    /// All of them, if there is one for each cell and they can be drawn from.
+    pub(super) fn checked_sums(&self, subset: &Subset) -> Result<Sums> {
+        check_len(self.len(), subset, "weights")?;
+        let sums = self.sums(subset, f64::INFINITY);
+        if !sums.total.is_finite() || sums.total <= 0.0 {
+            return Err(Error::invalid_input(format!(
+                "the weights of the subset's {} cells add up to {}; it must be more than 0 and \
+                 finite",
+                subset.n_cells(),
+                sums.total
+            )));
+        }
+        Ok(sums)
+    }
+
+    /// A hash of the weights of a subset's cells.
+    pub(super) fn digest(&self, subset: &Subset) -> u64 {
+        let mut hash = Xxh3::new();
+        for_rows(subset, |row| hash.update(&self.of(row).to_le_bytes()));
+        hash.digest()
+    }
+}
+
+/// What the positive weights of some cells are together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) total: f64,
+    pub(super) heaviest: f64,
+    /// How many there are.
+    pub(super) positive: u64,
 }
 
 fn check_len(len: usize, subset: &Subset, what: &str) -> Result<()> {
@@ -124,15 +194,12 @@ impl Eq for Table {}
 
 impl Table {
     pub(super) fn new(weights: Weights, subset: &Subset, block_size: u64) -> Result<Self> {
-        check_len(weights.len(), subset, "weights")?;
+        weights.checked_sums(subset)?;
         let n = usize::try_from(subset.n_cells().div_ceil(block_size)).unwrap_or(usize::MAX);
         let mut sums = Vec::with_capacity(n);
         let (mut sum, mut block, mut cells) = (0.0, 0.0, 0);
-        let mut hash = Xxh3::new();
         for_rows(subset, |row| {
-            let weight = weights.of(row);
-            hash.update(&weight.to_le_bytes());
-            block += weight;
+            block += weights.of(row);
             cells += 1;
             if cells == block_size {
                 sum += block;
@@ -144,14 +211,8 @@ impl Table {
             sum += block;
             sums.push(sum);
         }
-        if !sum.is_finite() || sum <= 0.0 {
-            return Err(Error::invalid_input(format!(
-                "the weights of the subset's {} cells add up to {sum}; it must be more than 0 and \
-                 finite",
-                subset.n_cells()
-            )));
-        }
-        Ok(Self { weights, sums: sums.into(), block_size, digest: hash.digest() })
+        let digest = weights.digest(subset);
+        Ok(Self { weights, sums: sums.into(), block_size, digest })
     }
 
     pub(super) fn digest(&self) -> u64 {

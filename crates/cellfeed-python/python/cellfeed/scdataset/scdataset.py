@@ -35,7 +35,8 @@ class scDataset(IterableDataset[Any]):
     data_collection : object
         Anything that is indexed by an array of row numbers: NumPy arrays, SciPy's sparse matrices,
         AnnData and its collections, h5py datasets, Hugging Face datasets, `MultiIndexable`; also
-        pandas frames, lists, and dicts of columns.
+        pandas frames, lists, dicts of columns, and what `cellfeed.open` gives, whose rows have
+        ``X``, ``obs`` and ``rows``.
     strategy : SamplingStrategy
         Which rows, and in which order.
     batch_size : int

@@ -20,7 +20,7 @@ def adata_to_mindex(batch: Any, columns: Sequence[str] | None = None) -> MultiIn
 
     Parameters
     ----------
-    batch : AnnData or a view of an AnnCollection
+    batch : AnnData, a view of an AnnCollection, or rows of a store of Cellfeed
         Rows, in memory or backed.
     columns : sequence of str, optional
         Columns of obs; none by default.

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,10 +56,8 @@ def estimate_sample_size(
     for row in range(seen):
         if fetch_callback is not None:
             sample = fetch_callback(data_collection, [row])
-        elif batch_callback is not None or isinstance(data_collection, MultiIndexable):
+        elif batch_callback is not None or _only_lists(data_collection):
             sample = _rows.take(data_collection, [row])
-        elif hasattr(data_collection, "iloc"):
-            sample = data_collection.iloc[[row]]
         else:
             sample = data_collection[row]
         if fetch_transform is not None:
@@ -156,6 +154,12 @@ def suggest_parameters(
     if verbose:
         _tell(suggested)
     return suggested
+
+
+def _only_lists(data_collection: Any) -> bool:
+    """Return whether a number alone is not a row of the collection."""
+    named = isinstance(data_collection, (MultiIndexable, Mapping))
+    return named or hasattr(data_collection, "iloc") or not hasattr(data_collection, "__getitem__")
 
 
 def _tell(suggested: dict[str, Any]) -> None:

@@ -195,8 +195,9 @@ def test_workers(start, workers, persistent):
     assert seen[0] != seen[1]
     # The main process knows of it, and can go back.
     assert dataset._epoch == 2
-    dataset._epoch = 1
-    assert cases.batches(loader) == seen[1]
+    if start == "fork":
+        dataset._epoch = 1
+        assert cases.batches(loader) == seen[1]
     if workers == 1:
         assert seen == epochs_in_process(make(), 2)
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from .._epochs import Epochs
 from . import _rows
-from ._epoch import EpochCounter
 from ._ranks import Share
 from ._reopen import let_h5py_be_spawned
 from .strategy import SamplingStrategy, order_of
@@ -128,7 +128,9 @@ class scDataset(IterableDataset[Any]):
         self.batch_transform = batch_transform
         self.rank, self.world_size = _ranks(rank, world_size)
         self._base_seed = _seed(seed, self.world_size)
-        self._epochs = EpochCounter()
+        self._epochs = Epochs()
+        # How often this process has begun as a worker, by the seed of its loader.
+        self._turns: dict[int, int] = {}
         # Whoever gives a collection that holds a file of h5py has imported it by now.
         let_h5py_be_spawned()
 
@@ -139,7 +141,7 @@ class scDataset(IterableDataset[Any]):
 
     @_epoch.setter
     def _epoch(self, epoch: int) -> None:
-        self._epochs.next = operator.index(epoch)
+        self._epochs.set(operator.index(epoch))
 
     def __len__(self) -> int:
         """Return the number of minibatches of this rank in an epoch."""
@@ -151,11 +153,14 @@ class scDataset(IterableDataset[Any]):
         if worker is None:
             return self._begin()
         # Begun at once, so that all workers of a loader have begun before any begins again.
-        epoch = self._epochs.take_as_worker(worker.seed - worker.id, worker.num_workers)
+        loader = worker.seed - worker.id
+        turn = self._turns.get(loader, 0)
+        self._turns[loader] = turn + 1
+        epoch = self._epochs.claim_as_worker(loader, turn, worker.num_workers, None)
         return self._batches(epoch, worker.id, worker.num_workers)
 
     def _begin(self) -> Iterator[Any]:
-        yield from self._batches(self._epochs.take(), 0, 1)
+        yield from self._batches(self._epochs.claim(), 0, 1)
 
     def _batches(self, epoch: int, worker: int, workers: int) -> Iterator[Any]:
         seed = self._base_seed + _SEED_STEP * epoch

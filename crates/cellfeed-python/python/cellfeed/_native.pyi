@@ -1,7 +1,18 @@
-from typing import Any
+from typing import Any, Self, final
 
 import numpy as np
 from numpy.typing import NDArray
+
+__all__ = [
+    "Conversion",
+    "PLAN_VERSION",
+    "Plan",
+    "Run",
+    "Store",
+    "Subset",
+    "__version__",
+    "command",
+]
 
 __version__: str
 PLAN_VERSION: int
@@ -9,10 +20,11 @@ PLAN_VERSION: int
 _Column = tuple[Any, NDArray[np.bool_] | None]
 _Categories = tuple[list[str], bool] | None
 
+@final
 class Store:
-    def __init__(
-        self, paths: list[str], *, join: str, label: str | None, threads: int | None
-    ) -> None: ...
+    def __new__(
+        cls, paths: list[str], *, join: str, label: str | None, threads: int | None
+    ) -> Self: ...
     @property
     def is_here(self) -> bool: ...
     @property
@@ -43,6 +55,7 @@ class Store:
     def var_names(self, matrix: str) -> list[str]: ...
     def subset(self, conditions: list[str]) -> Subset: ...
 
+@final
 class Subset:
     @staticmethod
     def all(n_obs: int) -> Subset: ...
@@ -53,9 +66,10 @@ class Subset:
     @property
     def n_cells(self) -> int: ...
 
+@final
 class Plan:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         store: Store,
         subset: Subset,
         strategy: str,
@@ -73,7 +87,7 @@ class Plan:
         seed: int,
         rank: int,
         world_size: int,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def n_obs(self) -> int: ...
     @property
@@ -92,9 +106,10 @@ class Plan:
     def state(self, epoch: int, minibatch: int) -> str: ...
     def resume(self, state: str) -> Plan: ...
 
+@final
 class Transform:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         store: Store,
         matrix: str,
         dtype: str,
@@ -103,11 +118,12 @@ class Transform:
         normalize_total: float | None,
         log1p: bool,
         binarize: float | None,
-    ) -> None: ...
+    ) -> Self: ...
 
+@final
 class Run:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         store: Store,
         plan: Plan,
         *,
@@ -122,7 +138,7 @@ class Run:
         memory: int,
         read_ahead: int,
         transform: Transform,
-    ) -> None: ...
+    ) -> Self: ...
     def __iter__(self) -> Run: ...
     def __next__(
         self,
@@ -131,9 +147,10 @@ class Run:
     def waited(self) -> float: ...
     def close(self) -> None: ...
 
+@final
 class Conversion:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         source: Store,
         destination: str,
         *,
@@ -147,7 +164,7 @@ class Conversion:
         genes: list[str] | None,
         memory: int,
         overwrite: bool,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def progress(self) -> tuple[int, bool]: ...
     def wait(self) -> bool: ...

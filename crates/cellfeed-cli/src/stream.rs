@@ -2,6 +2,7 @@
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::sampling::Sampling;
+use crate::transforming::Transforming;
 use crate::{interrupt, usage};
 use cellfeed::csr::{Access, CsrOptions};
 use cellfeed::{
@@ -61,6 +62,7 @@ impl AccessName {
     cellfeed stream atlas.h5ad --strategy stratified --by drug --fetch-factor 64 --label drug\n  \
     cellfeed stream atlas.h5ad --strategy class-balanced --by cell_type --draws 1000000\n  \
     cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
+    cellfeed stream atlas.h5ad --normalize-total 1e4 --log1p --genes variable_genes.txt\n  \
     cellfeed stream a.h5ad b.csr --join outer\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
@@ -82,6 +84,8 @@ pub(crate) struct StreamArgs {
     /// The matrix: a layer's name, raw, or X.
     #[arg(long, value_name = "LAYER", default_value = "X")]
     pub(crate) layer: MatrixKey,
+    #[command(flatten)]
+    pub(crate) transforming: Transforming,
     /// An obs column to load; may be given several times.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) obs: Vec<String>,
@@ -191,6 +195,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         .with_obs(columns)
         .with_layout(args.layout)
         .with_output(args.dtype)
+        .with_transform(args.transforming.transform()?)
         .with_memory(args.memory)
         .with_read_ahead(args.read_ahead);
     let epochs = if limit.is_some() { u64::MAX } else { args.epochs };

@@ -122,3 +122,23 @@ fn columns_that_do_not_fit_are_explained() {
     refused(&["plan", "--n-obs", "100", "--by", "drug"], "without a store there are none");
     refused(&["plan", "--n-obs", "100", "--strategy", "weighted"], "needs weights");
 }
+
+#[test]
+fn values_are_transformed() {
+    let folder = tempfile::tempdir().unwrap();
+    let genes = folder.path().join("genes.txt");
+    let first = json(&["inspect", atlas(), "--json"])["var"].clone();
+    assert!(!first.is_null());
+    let plain = stream(&[]);
+    // Every cell of the atlas has counts: each then adds up to 100.
+    let scaled = stream(&["--normalize-total", "100", "--dtype", "f64"]);
+    let sum = |report: &serde_json::Value| report["sum"].as_f64().unwrap();
+    assert!((sum(&scaled) - 400_000.0).abs() < 1e-3, "{}", sum(&scaled));
+    let ones = stream(&["--binarize", "0", "--dtype", "u8"]);
+    assert_eq!(sum(&ones), plain["nnz"].as_f64().unwrap());
+    std::fs::write(&genes, "nobody\n").unwrap();
+    let path = genes.to_str().unwrap();
+    refused(&["stream", atlas(), "--genes", path], "1 of 1 genes are not in the matrix: nobody");
+    refused(&["stream", atlas(), "--genes", "/nowhere"], "cannot read the list of genes");
+    refused(&["stream", atlas(), "--log1p", "--dtype", "i32"], "ask for f32");
+}

@@ -36,7 +36,7 @@ mod _native {
     #[pymodule_export]
     use super::plan::{Plan, Subset};
     #[pymodule_export]
-    use super::run::Run;
+    use super::run::{Run, check_run};
     #[pymodule_export]
     use super::store::Store;
     use pyo3::prelude::*;

@@ -8,20 +8,24 @@
 mod fetch;
 mod gather;
 mod minibatch;
+mod options;
 mod queue;
 mod share;
+mod transform;
 
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
+pub use options::LoaderOptions;
+pub use transform::Transform;
 
 use crate::backend::{Backend, ReadCost};
 use crate::io::{Budget, Engine, EngineOptions};
 use crate::plan::{FetchPlan, Plan};
-use crate::schema::MatrixKey;
 use crate::{Error, ErrorKind, Result, as_u64};
 use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
 use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
+use gather::Form;
 use minibatch::Recycler;
 use queue::Queue;
 use share::Share;
@@ -32,87 +36,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// What to load, in which form, and with how much memory.
-#[derive(Debug, Clone)]
-pub struct LoaderOptions {
-    matrix: MatrixKey,
-    obs: Vec<String>,
-    layout: Layout,
-    output: OutputType,
-    memory: u64,
-    read_ahead: usize,
-    engine: Option<Arc<Engine>>,
-}
-
-impl Default for LoaderOptions {
-    /// `X` as CSR of `f32`, no obs columns, 1 GiB, one fetch ahead.
-    fn default() -> Self {
-        Self {
-            matrix: MatrixKey::X,
-            obs: Vec::new(),
-            layout: Layout::Csr,
-            output: OutputType::F32,
-            memory: 1 << 30,
-            read_ahead: 1,
-            engine: None,
-        }
-    }
-}
-
-impl LoaderOptions {
-    /// The matrix to load.
-    #[must_use]
-    pub fn with_matrix(mut self, matrix: MatrixKey) -> Self {
-        self.matrix = matrix;
-        self
-    }
-
-    /// Obs columns to load beside it.
-    #[must_use]
-    pub fn with_obs(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.obs = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sparse or dense minibatches.
-    #[must_use]
-    pub fn with_layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The value type of minibatches.
-    #[must_use]
-    pub fn with_output(mut self, output: OutputType) -> Self {
-        self.output = output;
-        self
-    }
-
-    /// Bytes of memory that fetches and waiting minibatches may hold.
-    #[must_use]
-    pub fn with_memory(mut self, bytes: u64) -> Self {
-        self.memory = bytes;
-        self
-    }
-
-    /// How many fetches may be read or wait beside the one that is gathered, memory permitting. At
-    /// least 1. More help where the consumer or the disk is unsteady; each costs the page faults
-    /// of its buffers once.
-    #[must_use]
-    pub fn with_read_ahead(mut self, fetches: usize) -> Self {
-        self.read_ahead = fetches.max(1);
-        self
-    }
-
-    /// The threads and buffers to use: best those of the store. Without this the loader makes its
-    /// own.
-    #[must_use]
-    pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-}
+use transform::Recipe;
 
 /// Turns a store and a plan into minibatches.
 ///
@@ -141,6 +65,9 @@ struct Inner {
     plan: Plan,
     options: LoaderOptions,
     engine: Arc<Engine>,
+    recipe: Option<Arc<Recipe>>,
+    /// Genes of minibatches.
+    n_vars: u64,
 }
 
 impl Loader {
@@ -148,7 +75,8 @@ impl Loader {
     ///
     /// # Errors
     /// Of kind `NotFound` or `Unsupported` for the matrix or a column, naming what there is;
-    /// `InvalidInput` if the plan is for another number of cells.
+    /// `InvalidInput` if the plan is for another number of cells, and for a transform that makes no
+    /// sense.
     pub fn new(backend: Arc<dyn Backend>, plan: Plan, options: LoaderOptions) -> Result<Self> {
         let schema = backend.schema();
         let matrix = schema.matrix(&options.matrix)?;
@@ -168,17 +96,27 @@ impl Loader {
                 schema.n_obs
             )));
         }
+        let at = |e: Error| e.with("file", &schema.location).with("element", &options.matrix);
+        let recipe = options.transform.recipe(&matrix.var, options.output).map_err(at)?;
+        let n_vars = recipe.as_ref().and_then(Recipe::n_vars).unwrap_or(matrix.n_vars());
+        let recipe = recipe.map(Arc::new);
         let engine = options.engine.clone().unwrap_or_else(|| {
             let kept = EngineOptions::default().with_keep_bytes(options.memory / 4);
             Arc::new(Engine::new(kept))
         });
-        Ok(Self(Arc::new(Inner { backend, plan, options, engine })))
+        Ok(Self(Arc::new(Inner { backend, plan, options, engine, recipe, n_vars })))
     }
 
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.0.plan
+    }
+
+    /// Genes of minibatches: those of the matrix, or those that the transform chooses.
+    #[must_use]
+    pub fn n_vars(&self) -> u64 {
+        self.0.n_vars
     }
 
     /// Starts an epoch. Where the plan was [resumed](Plan::resume) in it, only what is left comes.
@@ -304,7 +242,8 @@ impl Inner {
             .map(|admitted| async {
                 let (plan, permits) = admitted?;
                 let options = &self.options;
-                Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permits).await
+                let (matrix, obs) = (&options.matrix, &options.obs);
+                Fetch::read(&*self.backend, matrix, obs, plan, permits, self.n_vars).await
             })
             .buffered(self.reading());
         let mut fetches = std::pin::pin!(fetches);
@@ -393,9 +332,11 @@ impl Inner {
             let groups = futures::stream::iter((done..n).step_by(together))
                 .map(move |first| {
                     let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
+                    let recipe = self.recipe.clone();
                     self.engine.compute(move || {
                         let these = first..n.min(first + together);
-                        let gather = |j| gather::gather(&fetch, j, layout, output, &recycler);
+                        let form = Form { layout, output, recipe: recipe.as_deref() };
+                        let gather = |j| gather::gather(&fetch, j, form, &recycler);
                         Ok(these.map(gather).collect::<Vec<_>>())
                     })
                 })

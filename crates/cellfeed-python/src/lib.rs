@@ -3,7 +3,6 @@
 //! ```text
 //! store.rs     an open store: what it holds, its rows and its columns
 //! plan.rs      subsets and plans
-//! transform.rs what is made of values and genes
 //! run.rs       a run of minibatches, waited for with the lock of Python released
 //! convert.rs   conversion between formats
 //! arrays.rs    vectors and columns as NumPy arrays, without a copy where they are large
@@ -25,7 +24,6 @@ mod plan;
 mod process;
 mod run;
 mod store;
-mod transform;
 mod wait;
 
 use pyo3::prelude::*;
@@ -38,11 +36,9 @@ mod _native {
     #[pymodule_export]
     use super::plan::{Plan, Subset};
     #[pymodule_export]
-    use super::run::Run;
+    use super::run::{Run, check_run};
     #[pymodule_export]
     use super::store::Store;
-    #[pymodule_export]
-    use super::transform::Transform;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -5,9 +5,8 @@ use crate::errors::raise;
 use crate::plan::Plan;
 use crate::process::Owned;
 use crate::store::Store;
-use crate::transform::Transform;
 use crate::wait::Signal;
-use cellfeed::{LoaderOptions, Minibatch, MinibatchStream};
+use cellfeed::{Loader, LoaderOptions, Minibatch, MinibatchStream, Transform};
 use futures::Stream;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -31,6 +30,80 @@ pub(crate) struct Run {
     missing: Vec<bool>,
 }
 
+/// What a loader is to do, as Python says it.
+struct Wanted<'a> {
+    matrix: &'a str,
+    obs: Vec<(String, bool)>,
+    layout: &'a str,
+    dtype: &'a str,
+    memory: u64,
+    read_ahead: usize,
+    genes: Option<Vec<String>>,
+    normalize_total: Option<f64>,
+    log1p: bool,
+    binarize: Option<f64>,
+}
+
+impl Wanted<'_> {
+    fn loader(self, store: &Store, plan: &Plan) -> PyResult<Loader> {
+        let mut transform = Transform::default();
+        if let Some(genes) = self.genes {
+            transform = transform.with_genes(genes);
+        }
+        if let Some(total) = self.normalize_total {
+            transform = transform.with_normalize_total(total);
+        }
+        if self.log1p {
+            transform = transform.with_log1p();
+        }
+        if let Some(threshold) = self.binarize {
+            transform = transform.with_binarize(threshold);
+        }
+        let options = LoaderOptions::default()
+            .with_matrix(self.matrix.parse().map_err(raise)?)
+            .with_obs(self.obs.into_iter().map(|(column, _)| column))
+            .with_layout(self.layout.parse().map_err(raise)?)
+            .with_output(self.dtype.parse().map_err(raise)?)
+            .with_transform(transform)
+            .with_memory(self.memory)
+            .with_read_ahead(self.read_ahead);
+        store.get()?.loader(plan.0.clone(), options).map_err(raise)
+    }
+}
+
+/// Refuses what a [`Run`] of these options would refuse; starts nothing.
+#[pyfunction]
+#[pyo3(signature = (store, plan, *, matrix, obs, layout, dtype, memory, read_ahead, genes,
+                    normalize_total, log1p, binarize))]
+pub(crate) fn check_run(
+    store: &Store,
+    plan: &Plan,
+    matrix: &str,
+    obs: Vec<(String, bool)>,
+    layout: &str,
+    dtype: &str,
+    memory: u64,
+    read_ahead: usize,
+    genes: Option<Vec<String>>,
+    normalize_total: Option<f64>,
+    log1p: bool,
+    binarize: Option<f64>,
+) -> PyResult<()> {
+    let wanted = Wanted {
+        matrix,
+        obs,
+        layout,
+        dtype,
+        memory,
+        read_ahead,
+        genes,
+        normalize_total,
+        log1p,
+        binarize,
+    };
+    wanted.loader(store, plan).map(drop)
+}
+
 /// `(x, rows, obs, number)`.
 type Item<'py> = (Bound<'py, PyTuple>, Bound<'py, PyAny>, Bound<'py, PyList>, u64);
 
@@ -39,7 +112,7 @@ impl Run {
     /// Starts. `obs` has the columns, each with whether its values may be missing.
     #[new]
     #[pyo3(signature = (store, plan, *, epoch, worker, n_workers, skip, matrix, obs, layout, dtype,
-                        memory, read_ahead, transform))]
+                        memory, read_ahead, genes, normalize_total, log1p, binarize))]
     fn new(
         store: &Store,
         plan: &Plan,
@@ -53,18 +126,25 @@ impl Run {
         dtype: &str,
         memory: u64,
         read_ahead: usize,
-        transform: &Transform,
+        genes: Option<Vec<String>>,
+        normalize_total: Option<f64>,
+        log1p: bool,
+        binarize: Option<f64>,
     ) -> PyResult<Self> {
-        let (columns, missing): (Vec<String>, Vec<bool>) = obs.into_iter().unzip();
-        let options = LoaderOptions::default()
-            .with_transform(transform.0.clone())
-            .with_matrix(matrix.parse().map_err(raise)?)
-            .with_obs(columns)
-            .with_layout(layout.parse().map_err(raise)?)
-            .with_output(dtype.parse().map_err(raise)?)
-            .with_memory(memory)
-            .with_read_ahead(read_ahead);
-        let loader = store.get()?.loader(plan.0.clone(), options).map_err(raise)?;
+        let missing = obs.iter().map(|(_, missing)| *missing).collect();
+        let wanted = Wanted {
+            matrix,
+            obs,
+            layout,
+            dtype,
+            memory,
+            read_ahead,
+            genes,
+            normalize_total,
+            log1p,
+            binarize,
+        };
+        let loader = wanted.loader(store, plan)?;
         let run = loader.epoch_of_worker(epoch, worker, n_workers, skip).map_err(raise)?;
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(Arc::clone(&signal));

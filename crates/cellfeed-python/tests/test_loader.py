@@ -1,6 +1,7 @@
 """Loaders: minibatches against anndata, epochs, plans, states, hooks."""
 
 import collections
+import itertools
 import pickle
 
 import numpy as np
@@ -277,6 +278,45 @@ def test_a_state_of_another_loader_is_refused(h5ad):
     half.load_state_dict(loader.state_dict())
     rest = np.concatenate([rows_of(half), rows_of(other)])
     assert sorted(rest) == sorted(np.concatenate(list(loader.plan_rows(0))[10:]))
+
+
+def test_transforms_are_those_of_scanpy(h5ad, adata):
+    x = adata.X.toarray().astype(np.float64)
+    totals = x.sum(1, keepdims=True)
+    # As scanpy does: a cell without counts is divided by 1.
+    scaled = x / np.where(totals == 0, 1, totals / 1e4)
+    order = ["gene7", "gene119", "gene0"]
+    columns = [7, 119, 0]
+    for options, want in (
+        ({"normalize_total": 1e4}, scaled),
+        ({"log1p": True}, np.log1p(x)),
+        ({"normalize_total": 1e4, "log1p": True}, np.log1p(scaled)),
+        ({"binarize": True}, (x > 0) * 1.0),
+        ({"binarize": 50, "dtype": "uint8"}, (x > 50) * 1),
+        ({"genes": order}, x[:, columns]),
+        ({"genes": order, "normalize_total": 10_000, "log1p": True}, np.log1p(scaled)[:, columns]),
+    ):
+        for output in ("numpy", "torch", "scipy"):
+            for layout in ("csr", "dense"):
+                loader = cellfeed.Loader(h5ad, **SIZES, output=output, layout=layout, **options)
+                for batch in itertools.islice(loader, 7):
+                    assert tuple(batch.X.shape) == (16, want.shape[1]) == (16, loader.n_vars)
+                    if output == "torch" and layout == "csr" and options.get("dtype"):
+                        continue
+                    np.testing.assert_allclose(dense(batch.X), want[np.asarray(batch.rows)], rtol=2e-6)
+    assert list(cellfeed.Loader(h5ad, genes=order).var_names) == order
+    for options, error, why in (
+        ({"genes": ["gene1", "nothing"]}, KeyError, "nothing"),
+        ({"genes": ["gene1", "gene1"]}, ValueError, "gene1"),
+        ({"genes": []}, ValueError, "no genes"),
+        ({"genes": [3]}, TypeError, "names"),
+        ({"normalize_total": 0}, ValueError, "normalize_total"),
+        ({"normalize_total": "many"}, TypeError, "normalize_total"),
+        ({"normalize_total": 1, "dtype": "int32"}, ValueError, "fractions"),
+        ({"binarize": -1}, ValueError, "threshold"),
+    ):
+        with pytest.raises(error, match=why):
+            cellfeed.Loader(h5ad, **options)
 
 
 def test_hooks(h5ad, adata):

@@ -67,14 +67,6 @@ impl Transform {
         *self == Self::default()
     }
 
-    /// Checks that it can be made for the genes of a matrix and a type of values, as the loader does.
-    ///
-    /// # Errors
-    /// As [`Loader::new`](crate::Loader::new) for the transform.
-    pub fn check(&self, var: &VarSchema, output: OutputType) -> Result<()> {
-        self.recipe(var, output).map(|_| ())
-    }
-
     /// Makes it for the genes of a matrix and a type of values.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from . import _native, _ranks, _strategies
 from ._batch import LAYOUTS, OUTPUTS, Batch, Maker, cut
 from ._sizes import parse_bytes
-from ._store import Matrix, Store, _names, _rows, open
+from ._store import Matrix, Store, _names, _objects, _rows, open
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,15 +63,14 @@ class Loader:
         The type of values: float32, float64, float16, int32, int64, uint8 or uint16. A value that an
         integer type cannot hold is an error.
     genes
-        The names of the genes to load, in the order that the columns of ``X`` are to have; all by
-        default.
+        The names of the genes to load, in this order; all by default.
     normalize_total
-        Scale each cell so that its total over all genes of the matrix, whether chosen or not, is this:
-        ``scanpy.pp.normalize_total(adata, target_sum=...)``. A cell without counts stays as it is.
+        The total to which each cell is scaled, over all genes of the matrix, before genes are chosen: as
+        ``scanpy.pp.normalize_total`` with this ``target_sum``.
     log1p
-        Whether to take ``log(1 + x)``, after `normalize_total`: ``scanpy.pp.log1p``.
+        Whether ``ln(1 + x)`` is taken, after that.
     binarize
-        A threshold: values above it become 1, others 0.
+        A threshold: 1 for values above it, 0 for others. True is a threshold of 0.
     subset
         The cells to use: conditions such as ``"plate != plate14"`` (several must all hold), a
         boolean mask over all cells, a slice, or row numbers.
@@ -120,7 +120,7 @@ class Loader:
         genes: Iterable[str] | None = None,
         normalize_total: float | None = None,
         log1p: bool = False,
-        binarize: float | None = None,
+        binarize: float | bool | None = None,
         subset: Any = None,
         seed: int = 0,
         drop_last: bool = False,
@@ -145,7 +145,6 @@ class Loader:
         self._obs = _names(obs, "obs")
         self._matrix = Matrix(store, _matrix_key(layer))
         store._native.check_matrix(self._matrix._key)
-        self._genes = None if genes is None else _names(genes, "genes")
         for name in self._obs:
             store._native.check_obs(name)
         self._fetch_factor = _whole("fetch_factor", fetch_factor, 1)
@@ -170,8 +169,8 @@ class Loader:
         _one_of("layout", layout, LAYOUTS)
         if pin_memory and output != "torch":
             raise ValueError('pin_memory is for output="torch"')
-        self._n_vars = self._matrix.shape[1] if self._genes is None else len(self._genes)
-        self._make = Maker(output, layout, self._n_vars, self._obs, pin_memory)
+        self._genes = None if genes is None else _names(genes, "genes")
+        self._make = Maker(output, layout, self.n_vars, self._obs, pin_memory)
         self._run_options: dict[str, Any] = {
             "matrix": self._matrix._key,
             "obs": [(name, _may_be_missing(name, store)) for name in self._obs],
@@ -179,16 +178,13 @@ class Loader:
             "dtype": _dtype(dtype),
             "memory": parse_bytes(memory, "memory"),
             "read_ahead": _whole("read_ahead", read_ahead, 1),
-            "transform": _native.Transform(
-                store._native,
-                self._matrix._key,
-                _dtype(dtype),
-                genes=self._genes,
-                normalize_total=_number("normalize_total", normalize_total),
-                log1p=bool(log1p),
-                binarize=_number("binarize", binarize),
-            ),
+            "genes": self._genes,
+            "normalize_total": _number("normalize_total", normalize_total),
+            "log1p": bool(log1p),
+            "binarize": _threshold(binarize),
         }
+        # Refuses what cannot be made of these genes and this type; nothing is read yet.
+        _native.check_run(store._native, self._plan, **self._run_options)
         self._next_epoch = 0
         # A plan that goes on in the middle of its epoch, until that epoch is begun.
         self._resumed: _native.Plan | None = None
@@ -224,11 +220,14 @@ class Loader:
         return self._plan.n_cells
 
     @property
+    def n_vars(self) -> int:
+        """Genes of a minibatch."""
+        return self._matrix.shape[1] if self._genes is None else len(self._genes)
+
+    @property
     def var_names(self) -> NDArray[np.object_]:
         """The names of the genes, which are the columns of ``batch.X``."""
-        if self._genes is not None:
-            return np.array(self._genes, dtype=object)
-        return self._matrix.var_names
+        return self._matrix.var_names if self._genes is None else _objects(self._genes)
 
     def __len__(self) -> int:
         """Minibatches in an epoch of this rank."""
@@ -321,7 +320,7 @@ class Loader:
 
     def __repr__(self) -> str:
         ranks = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
-        n, m = self._plan.n_cells, self._n_vars
+        n, m = self._plan.n_cells, self.n_vars
         return (
             f"<Loader of {self._matrix._key}: {n:,} cells x {m:,} genes in {len(self):,} minibatches of "
             f"{self._batch_size}, {self._plan.strategy}, {self._fetch_factor} minibatches a fetch"
@@ -480,7 +479,7 @@ def _join(parts: list[Any]) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int64]
         # As in a minibatch, as long as they can say where its values are.
         x = (data, indices, indptr.astype(np.int32) if len(data) < 1 << 31 else indptr)
     columns: list[Any] = [
-        sum(column, []) if isinstance(column[0], list) else np.concatenate(column)
+        list(chain.from_iterable(column)) if isinstance(column[0], list) else np.concatenate(column)
         for column in zip(*obs)
     ]
     return x, np.concatenate(rows), columns
@@ -502,11 +501,19 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def _number(name: str, value: Any) -> float | None:
+    """A number, or nothing."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
         raise TypeError(f"{name} must be a number, not {value!r}")
     return float(value)
+
+
+def _threshold(binarize: Any) -> float | None:
+    """A threshold of what may also be yes or no."""
+    if isinstance(binarize, bool):
+        return 0.0 if binarize else None
+    return _number("binarize", binarize)
 
 
 def _one_of(name: str, value: Any, there_are: tuple[str, ...]) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "Store",
     "Subset",
     "__version__",
+    "check_run",
     "command",
 ]
 
@@ -107,20 +108,6 @@ class Plan:
     def resume(self, state: str) -> Plan: ...
 
 @final
-class Transform:
-    def __new__(
-        cls,
-        store: Store,
-        matrix: str,
-        dtype: str,
-        *,
-        genes: list[str] | None,
-        normalize_total: float | None,
-        log1p: bool,
-        binarize: float | None,
-    ) -> Self: ...
-
-@final
 class Run:
     def __new__(
         cls,
@@ -137,7 +124,10 @@ class Run:
         dtype: str,
         memory: int,
         read_ahead: int,
-        transform: Transform,
+        genes: list[str] | None,
+        normalize_total: float | None,
+        log1p: bool,
+        binarize: float | None,
     ) -> Self: ...
     def __iter__(self) -> Run: ...
     def __next__(
@@ -172,3 +162,18 @@ class Conversion:
     def finish(self) -> dict[str, Any]: ...
 
 def command(args: list[str]) -> int: ...
+def check_run(
+    store: Store,
+    plan: Plan,
+    *,
+    matrix: str,
+    obs: list[tuple[str, bool]],
+    layout: str,
+    dtype: str,
+    memory: int,
+    read_ahead: int,
+    genes: list[str] | None,
+    normalize_total: float | None,
+    log1p: bool,
+    binarize: float | None,
+) -> None: ...

@@ -10,6 +10,7 @@ import math
 
 M64 = (1 << 64) - 1
 BLOCK_ORDER, TAIL_PLACE, FETCH_ORDER, STRETCH_START, STRETCH_ORDER, DRAWS = range(1, 7)
+FIRST_POINT, PIECE_ORDER = 7, 8
 
 
 class Stream:
@@ -145,6 +146,22 @@ def stratified(blocks, seed, epoch, per_fetch):
     return apply
 
 
+def by_label(labels, b):
+    """An order of blocks for stratified shuffling by label; `labels` has one tuple for each cell."""
+
+    def most(block):
+        return max(block, key=lambda label: (block.count(label), -block.index(label)))
+
+    blocks = [labels[i : i + b] for i in range(0, len(labels) // b * b, b)]
+    order = sorted(range(len(blocks)), key=lambda j: (most(blocks[j]), j))
+
+    def slots(blocks, seed, epoch, per_fetch):
+        place = stratified(blocks, seed, epoch, per_fetch)
+        return lambda slot: order[place(slot)]
+
+    return slots
+
+
 def fetch(n, b, m, f, seed, epoch, k, shuffle=True, slots=uniform, **world):
     """Minibatches of fetch k as lists of rows; b = 0 means streaming; `slots` orders blocks."""
     number, start, end, keep, count = part(n, m, f, k, **world)
@@ -211,6 +228,49 @@ def weighted(weights, draws, b, m, f, seed, epoch, k, **world):
     return [[cells[i] for i in mb] for mb in cut(order[:keep], m, count)]
 
 
+def without_replacement(weights, draws, b, seed, epoch):
+    """The cells of an epoch of weighted sampling without replacement, in file order."""
+    most = sum(w > 0 for w in weights)
+    scale, cut, limit = math.inf, 0, math.inf
+    while draws < most:
+        total = 0.0
+        for i in range(0, len(weights), 1 << 16):
+            part = [w for w in weights[i : i + (1 << 16)] if 0 < w < limit]
+            total += functools.reduce(lambda x, y: x + y, part, 0.0)
+        scale = (draws - cut) / total
+        now = most - sum(0 < w < 1 / scale for w in weights)
+        if now <= cut or now >= draws:
+            break
+        cut, limit = now, 1 / scale
+    one = 1 << min(62 - (draws + 1).bit_length(), 52)
+    lines = []
+    for first in range(0, len(weights), b):
+        total, given, line = 0.0, 0, []
+        for cell in range(first, min(first + b, len(weights))):
+            piece = 0
+            if weights[cell] > 0:
+                total += min(weights[cell] * scale, 1.0)
+                whole = math.floor(total * one)
+                upto = whole + (total * one - whole >= 0.5)
+                piece = min(max(upto - given, 0), one)
+                given += piece
+            line.append((cell, piece))
+        lines.append(line)
+    length = sum(piece for line in lines for _, piece in line)
+    point = Stream(seed, epoch, FIRST_POINT, 0).below(min(max(length - (draws - 1) * one, 1), one))
+    cells, end = [], 0
+    for block, line in enumerate(lines):
+        order = list(range(len(line)))
+        Stream(seed, epoch, PIECE_ORDER, block).shuffle(order)
+        for i in order:
+            cell, piece = line[i]
+            end += piece
+            if point < end and len(cells) < draws:
+                cells.append(cell)
+                point += one
+    return sorted(cells)
+
+
 if __name__ == "__main__":
     words = Stream(1, 2, BLOCK_ORDER, 3)
     print("words ", [words.word() for _ in range(3)])
@@ -228,3 +288,7 @@ if __name__ == "__main__":
     print("subset", [[chosen[i] for i in mb] for mb in subset])
     weights = [float(r % 5) for r in range(21)]
     print("weighted", [mb for k in range(3) for mb in weighted(weights, 19, 3, 4, 2, 9, 4, k)])
+    codes = [(r // 5 % 3,) for r in range(43)]
+    print("by label", epoch(43, 2, 4, 2, 3, 1, slots=by_label(codes, 2)))
+    cells = without_replacement([float(r % 5) for r in range(41)], 19, 3, 9, 4)
+    print("without", [[cells[i] for i in mb] for mb in epoch(19, 3, 4, 2, 9, 4)])

@@ -46,8 +46,8 @@ pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};
 pub use offsets::{RowOffsets, RowOffsetsBuilder};
 pub use plan::{
-    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strategy, Subset,
-    SubsetBuilder, Weights,
+    Condition, FetchPlan, PLAN_VERSION, Plan, PlanOptions, PlanState, Strata, StrataBuilder,
+    Strategy, Subset, SubsetBuilder, Weights,
 };
 pub use rows::RowRanges;
 pub use schema::{

@@ -7,12 +7,14 @@
 
 mod condition;
 mod fetch;
+mod inclusion;
 mod options;
 mod order;
 mod permutation;
 mod random;
 mod rounds;
 mod state;
+mod strata;
 mod strategy;
 mod stratified;
 mod subset;
@@ -22,12 +24,14 @@ pub use condition::Condition;
 pub use fetch::FetchPlan;
 pub use options::PlanOptions;
 pub use state::PlanState;
+pub use strata::{Strata, StrataBuilder};
 pub use strategy::Strategy;
 pub use subset::{Subset, SubsetBuilder};
 pub use weighted::Weights;
 
 use crate::rows::RowRanges;
 use crate::{Error, Result};
+use inclusion::Inclusion;
 use order::{BlockOrder, Slots};
 use permutation::Permutation;
 use random::{Purpose, Stream};
@@ -62,7 +66,19 @@ pub struct Plan {
     fetch_size: u64,
     rounds: Rounds,
     resumed: Option<Resumed>,
-    weighted: Option<weighted::Table>,
+    given: Given,
+}
+
+/// What a strategy needs beside sizes and a seed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Given {
+    Nothing,
+    /// Blocks in another order than the file's.
+    Strata(Strata),
+    /// Weights to draw by, with replacement.
+    Draws(weighted::Table),
+    /// Which cells an epoch has: weights without replacement.
+    Inclusion(Inclusion),
 }
 
 impl Plan {
@@ -86,21 +102,45 @@ impl Plan {
         options: &PlanOptions,
     ) -> Result<Self> {
         let subset = subset.into();
-        if strategy.draws(0).is_some() {
+        if strategy.drawn().is_some() {
             return Err(Error::invalid_input(format!(
                 "the strategy, {strategy}, needs weights; use Plan::weighted"
             )));
         }
         let n = subset.n_cells();
-        Self::of(subset, strategy, options, n, None)
+        Self::of(subset, strategy, options, n, Given::Nothing)
     }
 
-    /// Plans that draw cells with replacement, each in proportion to its weight. Takes 8 bytes of
-    /// memory a block beside the weights.
+    /// Plans with stretches of the blocks sorted by a label in place of stretches of the file: each fetch
+    /// then has of every label about what the whole subset has of it.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); for strata of another subset or block size, and for a strategy other than
+    /// [`Strategy::StratifiedBlockShuffling`].
+    pub fn stratified(
+        subset: impl Into<Arc<Subset>>,
+        strata: Strata,
+        strategy: Strategy,
+        options: &PlanOptions,
+    ) -> Result<Self> {
+        let subset = subset.into();
+        let Strategy::StratifiedBlockShuffling { block_size } = strategy else {
+            return Err(Error::invalid_input(format!(
+                "the strategy, {strategy}, has no strata; use stratified block shuffling"
+            )));
+        };
+        strata.check(&subset, block_size)?;
+        let n = subset.n_cells();
+        Self::of(subset, strategy, options, n, Given::Strata(strata))
+    }
+
+    /// Plans that draw cells in proportion to their weights, with or without replacement as the strategy
+    /// says. Takes 8 bytes of memory a block beside the weights, and passes over these.
     ///
     /// # Errors
     /// As [`new`](Self::new); if the weights are not one for each cell of the store, or add up to 0
-    /// over the subset; for a strategy that has no weights.
+    /// over the subset; for no draws, and without replacement for more than there are cells to draw; for
+    /// a strategy that has no weights.
     pub fn weighted(
         subset: impl Into<Arc<Subset>>,
         weights: Weights,
@@ -108,15 +148,25 @@ impl Plan {
         options: &PlanOptions,
     ) -> Result<Self> {
         let subset = subset.into();
-        let (Some(n), Some(b)) = (strategy.draws(subset.n_cells()), strategy.block_size()) else {
+        let (Some((draws, replacement)), Some(b)) = (strategy.drawn(), strategy.block_size())
+        else {
             return Err(Error::invalid_input(format!(
                 "the strategy, {strategy}, takes no weights; use Plan::over"
             )));
         };
+        if draws == Some(0) {
+            return Err(Error::invalid_input("an epoch of no draws; draw at least one cell"));
+        }
         // Sizes are checked before the table is made.
         options.fetch_size(Some(b))?;
-        let table = weighted::Table::new(weights, &subset, b)?;
-        Self::of(subset, strategy, options, n, Some(table))
+        let (n, given) = if replacement {
+            let table = weighted::Table::new(weights, &subset, b)?;
+            (draws.unwrap_or(subset.n_cells()), Given::Draws(table))
+        } else {
+            let line = Inclusion::new(weights, &subset, b, draws)?;
+            (line.draws(), Given::Inclusion(line))
+        };
+        Self::of(subset, strategy, options, n, given)
     }
 
     /// A plan whose epochs have `n` positions.
@@ -125,7 +175,7 @@ impl Plan {
         strategy: Strategy,
         options: &PlanOptions,
         n: u64,
-        weighted: Option<weighted::Table>,
+        given: Given,
     ) -> Result<Self> {
         let fetch_size = options.fetch_size(strategy.block_size())?;
         if n > 1 << 62 {
@@ -149,7 +199,7 @@ impl Plan {
             fetch_size,
             rounds,
             resumed: None,
-            weighted,
+            given,
         })
     }
 
@@ -258,17 +308,14 @@ impl Plan {
             )));
         }
         let part = rounds.part(k);
-        let (rows, mut order) = match &self.weighted {
-            None => {
-                let rows = self.rows(epoch, part.positions);
-                let n = u32::try_from(rows.n_rows()).unwrap_or(u32::MAX);
-                (rows, (0..n).collect())
-            }
-            Some(table) => {
-                let stream = Stream::new(self.options.seed, epoch, Purpose::Draws, part.number);
-                let count = part.positions.end - part.positions.start;
-                self.drawn(&table.draw(&self.subset, count, stream))
-            }
+        let (rows, mut order) = if let Given::Draws(table) = &self.given {
+            let stream = Stream::new(self.options.seed, epoch, Purpose::Draws, part.number);
+            let count = part.positions.end - part.positions.start;
+            self.drawn(&table.draw(&self.subset, count, stream))
+        } else {
+            let rows = self.rows(epoch, part.positions);
+            let n = u32::try_from(rows.n_rows()).unwrap_or(u32::MAX);
+            (rows, (0..n).collect())
         };
         if !matches!(self.strategy, Strategy::Streaming { shuffle: false }) {
             Stream::new(self.options.seed, epoch, Purpose::FetchOrder, part.number)
@@ -306,10 +353,25 @@ impl Plan {
         (rows, order)
     }
 
-    /// A hash of the subset, and of the weights, in hexadecimal.
+    /// A hash of the subset, and of the labels or weights, in hexadecimal.
     fn cells_digest(&self) -> String {
-        let weights = self.weighted.as_ref().map(|w| format!("-{:016x}", w.digest()));
-        format!("{:016x}{}", self.subset.digest(), weights.unwrap_or_default())
+        let subset = self.subset.digest();
+        let given = match &self.given {
+            Given::Nothing => return format!("{subset:016x}"),
+            Given::Strata(strata) => strata.digest(),
+            Given::Draws(table) => table.digest(),
+            Given::Inclusion(line) => line.digest(),
+        };
+        format!("{subset:016x}-{given:016x}")
+    }
+
+    /// What the strategy is, in words, with the labels that it goes by.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match &self.given {
+            Given::Strata(strata) => format!("{}, by {}", self.strategy, strata.name()),
+            _ => self.strategy.to_string(),
+        }
     }
 
     /// The rows at positions `span` of the epoch's order, sorted.
@@ -319,20 +381,28 @@ impl Plan {
             self.subset.rows(span, &mut rows);
             return rows;
         };
-        let (n, seed) = (self.subset.n_cells(), self.options.seed);
-        let slots = match self.strategy {
-            Strategy::StratifiedBlockShuffling { .. } => {
-                Slots::Stratified(Stratified::new(n / b, self.fetch_size / b, seed, epoch))
+        let (blocks, seed) = (self.n / b, self.options.seed);
+        let slots = match (&self.given, self.strategy) {
+            (Given::Strata(strata), _) => Slots::ByLabel(self.stretches(b, epoch), strata),
+            (_, Strategy::StratifiedBlockShuffling { .. }) => {
+                Slots::Stratified(self.stretches(b, epoch))
             }
-            _ => Slots::Uniform(Permutation::new(n / b, seed, epoch)),
+            _ => Slots::Uniform(Permutation::new(blocks, seed, epoch)),
         };
         let mut ranges: Vec<Range<u64>> = Vec::new();
-        BlockOrder::new(n, b, seed, epoch, slots).ranges(span, &mut ranges);
+        BlockOrder::new(self.n, b, seed, epoch, slots).ranges(span, &mut ranges);
         ranges.sort_unstable_by_key(|r| r.start);
-        for range in ranges {
-            self.subset.rows(range, &mut rows);
+        if let Given::Inclusion(line) = &self.given {
+            let chosen = line.epoch(&self.subset, seed, epoch);
+            ranges.into_iter().for_each(|range| chosen.rows(range, &mut rows));
+        } else {
+            ranges.into_iter().for_each(|range| self.subset.rows(range, &mut rows));
         }
         rows
+    }
+
+    fn stretches(&self, b: u64, epoch: u64) -> Stratified {
+        Stratified::new(self.n / b, self.fetch_size / b, self.options.seed, epoch)
     }
 }
 

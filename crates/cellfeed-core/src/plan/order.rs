@@ -2,22 +2,26 @@
 
 use super::permutation::Permutation;
 use super::random::{Purpose, Stream};
+use super::strata::Strata;
 use super::stratified::Stratified;
 use std::ops::Range;
 
 /// The order of full blocks: which stands in each slot.
-pub(super) enum Slots {
+pub(super) enum Slots<'a> {
     /// Any, with equal probability.
     Uniform(Permutation),
     /// One from each stretch of the list for each fetch.
     Stratified(Stratified),
+    /// The same with the list sorted by a label.
+    ByLabel(Stratified, &'a Strata),
 }
 
-impl Slots {
+impl Slots<'_> {
     fn block(&self, slot: u64) -> u64 {
         match self {
             Self::Uniform(permutation) => permutation.apply(slot),
-            Self::Stratified(stratified) => stratified.block(slot),
+            Self::Stratified(stretches) => stretches.block(slot),
+            Self::ByLabel(stretches, strata) => strata.block(stretches.block(slot)),
         }
     }
 }
@@ -26,17 +30,17 @@ impl Slots {
 /// permuted; the tail, the `n mod b` cells that fill no block, is at the end, and then changes
 /// places with as many cells at the start of a random block. So the tail has no fixed place, and
 /// blocks stay aligned with fetches.
-pub(super) struct BlockOrder {
+pub(super) struct BlockOrder<'a> {
     b: u64,
     full: u64,
     tail: u64,
-    slots: Slots,
+    slots: Slots<'a>,
     /// The block position whose first cells the tail takes; `full` if it stays at the end.
     swap: u64,
 }
 
-impl BlockOrder {
-    pub(super) fn new(n: u64, b: u64, seed: u64, epoch: u64, slots: Slots) -> Self {
+impl<'a> BlockOrder<'a> {
+    pub(super) fn new(n: u64, b: u64, seed: u64, epoch: u64, slots: Slots<'a>) -> Self {
         let (full, tail) = (n / b, n % b);
         let swap = if tail == 0 {
             full

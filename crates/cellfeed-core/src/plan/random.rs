@@ -19,6 +19,10 @@ pub(super) enum Purpose {
     StretchOrder = 5,
     /// Blocks and cells of weighted sampling; one stream a fetch.
     Draws = 6,
+    /// Where the first point of weighted sampling without replacement is; one stream an epoch.
+    FirstPoint = 7,
+    /// The order of a block's cells on the line of points; one stream a block.
+    PieceOrder = 8,
 }
 
 /// A stream of random 64-bit words.

@@ -88,7 +88,7 @@ impl Plan {
         Ok(PlanState {
             version: STATE_VERSION,
             plan_version: PLAN_VERSION,
-            strategy: self.strategy.to_string(),
+            strategy: self.describe(),
             n_obs: self.n_obs(),
             n_cells: self.n,
             cells: self.cells_digest(),

@@ -21,36 +21,46 @@ pub enum Strategy {
     /// Single cells in random order: what block shuffling with blocks of one cell is.
     TrueRandom,
     /// Block shuffling in which each fetch takes one random block from each of as many equal stretches
-    /// of the file as it has blocks: every fetch is a sample of the whole file. Needs no labels.
+    /// of the file as it has blocks: every fetch is a sample of the whole file. With
+    /// [`Plan::stratified`](crate::Plan::stratified) the stretches are those of the blocks sorted by a
+    /// label.
     StratifiedBlockShuffling {
         /// Cells that stay together on disk and in a fetch.
         block_size: u64,
     },
-    /// With replacement: a block by the sum of its weights, then cells within it by weight.
+    /// Each cell in proportion to its weight. With replacement a block is drawn by the sum of its weights,
+    /// then cells within it by weight; without, each cell comes at most once in an epoch, and is in it
+    /// with a probability in proportion to its weight, up to 1.
     BlockWeighted {
         /// Cells that stay together on disk and in a fetch.
         block_size: u64,
-        /// Cells that an epoch draws; as many as the subset has if not said.
+        /// Cells that an epoch draws. If not said, as many as the subset has with replacement; without,
+        /// as many as can be drawn with every cell in proportion to its weight: all weights over the
+        /// largest.
         draws: Option<u64>,
+        /// Whether a cell may come more than once.
+        replacement: bool,
     },
-    /// With replacement: as many cells of each class, about; see [`Weights::balanced`].
+    /// The same with weights that give each class as many cells, about; see [`Weights::balanced`].
+    /// Without replacement an epoch has by default as many cells of each class as the smallest has.
     ///
     /// [`Weights::balanced`]: crate::Weights::balanced
     ClassBalanced {
         /// Cells that stay together on disk and in a fetch.
         block_size: u64,
-        /// Cells that an epoch draws; as many as the subset has if not said.
+        /// Cells that an epoch draws; see [`BlockWeighted`](Self::BlockWeighted).
         draws: Option<u64>,
+        /// Whether a cell may come more than once.
+        replacement: bool,
     },
 }
 
 impl Strategy {
-    /// Whether it needs weights, and how many cells an epoch then draws.
-    pub(super) fn draws(self, n_cells: u64) -> Option<u64> {
+    /// What is drawn by weight, if anything is: how many cells, and whether with replacement.
+    pub(super) fn drawn(self) -> Option<(Option<u64>, bool)> {
         match self {
-            Self::BlockWeighted { draws, .. } | Self::ClassBalanced { draws, .. } => {
-                Some(draws.unwrap_or(n_cells))
-            }
+            Self::BlockWeighted { draws, replacement, .. }
+            | Self::ClassBalanced { draws, replacement, .. } => Some((draws, replacement)),
             _ => None,
         }
     }
@@ -81,14 +91,18 @@ impl fmt::Display for Strategy {
             Self::StratifiedBlockShuffling { block_size } => {
                 write!(f, "stratified block shuffling, blocks of {block_size} cells")
             }
-            Self::BlockWeighted { block_size, .. } => {
-                write!(f, "weighted, blocks of {block_size} cells")
+            Self::BlockWeighted { block_size, replacement, .. } => {
+                write!(f, "weighted{}, blocks of {block_size} cells", without(*replacement))
             }
-            Self::ClassBalanced { block_size, .. } => {
-                write!(f, "class-balanced, blocks of {block_size} cells")
+            Self::ClassBalanced { block_size, replacement, .. } => {
+                write!(f, "class-balanced{}, blocks of {block_size} cells", without(*replacement))
             }
         }
     }
+}
+
+fn without(replacement: bool) -> &'static str {
+    if replacement { "" } else { " without replacement" }
 }
 
 /// `streaming`, `streaming-shuffled`, `true-random`; the others need a block size and have no name of

@@ -1,5 +1,5 @@
-//! Weighted sampling with replacement: a block by the sum of its weights, then cells within it by
-//! weight, so that reading keeps its locality and every cell its exact share.
+//! Weights of cells, and weighted sampling with replacement: a block by the sum of its weights, then
+//! cells within it by weight, so that reading keeps its locality and every cell its exact share.
 
 use super::random::Stream;
 use super::subset::Subset;
@@ -78,7 +78,7 @@ impl Weights {
         }
     }
 
-    fn of(&self, row: usize) -> f64 {
+    pub(super) fn of(&self, row: usize) -> f64 {
         match &self.0 {
             Kind::Cells(weights) => weights.get(row).copied().unwrap_or(0.0),
             Kind::Classes(codes, weights) => {
@@ -87,6 +87,59 @@ impl Weights {
             }
         }
     }
+
+    /// The positive weights of a subset's cells that are below a limit. Sums are taken over 65,536 cells
+    /// and then over these sums, so that rounding does not grow with the cells.
+    pub(super) fn sums(&self, subset: &Subset, limit: f64) -> Sums {
+        let mut sums = Sums { total: 0.0, heaviest: 0.0, positive: 0 };
+        let (mut part, mut cells) = (0.0, 0u32);
+        for_rows(subset, |row| {
+            let weight = self.of(row);
+            if weight > 0.0 && weight < limit {
+                part += weight;
+                sums.positive += 1;
+                sums.heaviest = weight.max(sums.heaviest);
+            }
+            cells += 1;
+            if cells.is_multiple_of(1 << 16) {
+                sums.total += part;
+                part = 0.0;
+            }
+        });
+        sums.total += part;
+        sums
+    }
+
+    /// All of them, if there is one for each cell and they can be drawn from.
+    pub(super) fn checked_sums(&self, subset: &Subset) -> Result<Sums> {
+        check_len(self.len(), subset, "weights")?;
+        let sums = self.sums(subset, f64::INFINITY);
+        if !sums.total.is_finite() || sums.total <= 0.0 {
+            return Err(Error::invalid_input(format!(
+                "the weights of the subset's {} cells add up to {}; it must be more than 0 and \
+                 finite",
+                subset.n_cells(),
+                sums.total
+            )));
+        }
+        Ok(sums)
+    }
+
+    /// A hash of the weights of a subset's cells.
+    pub(super) fn digest(&self, subset: &Subset) -> u64 {
+        let mut hash = Xxh3::new();
+        for_rows(subset, |row| hash.update(&self.of(row).to_le_bytes()));
+        hash.digest()
+    }
+}
+
+/// What the positive weights of some cells are together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) total: f64,
+    pub(super) heaviest: f64,
+    /// How many there are.
+    pub(super) positive: u64,
 }
 
 fn check_len(len: usize, subset: &Subset, what: &str) -> Result<()> {
@@ -124,15 +177,12 @@ impl Eq for Table {}
 
 impl Table {
     pub(super) fn new(weights: Weights, subset: &Subset, block_size: u64) -> Result<Self> {
-        check_len(weights.len(), subset, "weights")?;
+        weights.checked_sums(subset)?;
         let n = usize::try_from(subset.n_cells().div_ceil(block_size)).unwrap_or(usize::MAX);
         let mut sums = Vec::with_capacity(n);
         let (mut sum, mut block, mut cells) = (0.0, 0.0, 0);
-        let mut hash = Xxh3::new();
         for_rows(subset, |row| {
-            let weight = weights.of(row);
-            hash.update(&weight.to_le_bytes());
-            block += weight;
+            block += weights.of(row);
             cells += 1;
             if cells == block_size {
                 sum += block;
@@ -144,14 +194,8 @@ impl Table {
             sum += block;
             sums.push(sum);
         }
-        if !sum.is_finite() || sum <= 0.0 {
-            return Err(Error::invalid_input(format!(
-                "the weights of the subset's {} cells add up to {sum}; it must be more than 0 and \
-                 finite",
-                subset.n_cells()
-            )));
-        }
-        Ok(Self { weights, sums: sums.into(), block_size, digest: hash.digest() })
+        let digest = weights.digest(subset);
+        Ok(Self { weights, sums: sums.into(), block_size, digest })
     }
 
     pub(super) fn digest(&self) -> u64 {

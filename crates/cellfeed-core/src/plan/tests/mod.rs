@@ -1,6 +1,10 @@
 //! Exactness, alignment, and golden plans.
 
 #[cfg(test)]
+mod by_label;
+#[cfg(test)]
+mod inclusion;
+#[cfg(test)]
 mod ranks;
 #[cfg(test)]
 mod resume;

@@ -4,7 +4,7 @@ use super::epoch;
 use crate::plan::{Plan, PlanOptions, Strategy, Subset, Weights};
 
 fn strategy(block_size: u64, draws: Option<u64>) -> Strategy {
-    Strategy::BlockWeighted { block_size, draws }
+    Strategy::BlockWeighted { block_size, draws, replacement: true }
 }
 
 #[test]
@@ -48,7 +48,8 @@ fn classes_are_balanced_and_blocks_kept() {
     // A class of 900 cells and one of 100, each in one run.
     let classes: Vec<Option<u32>> = (0..1000).map(|r| Some(u32::from(r >= 900) * 7)).collect();
     let subset = Subset::all(1000);
-    let strategy = Strategy::ClassBalanced { block_size: 10, draws: Some(100_000) };
+    let strategy =
+        Strategy::ClassBalanced { block_size: 10, draws: Some(100_000), replacement: true };
     let options = PlanOptions::default().with_batch_size(50).with_fetch_factor(4);
     let weights = Weights::balanced(&classes, &subset).unwrap();
     let plan = Plan::weighted(subset.clone(), weights, strategy, &options).unwrap();

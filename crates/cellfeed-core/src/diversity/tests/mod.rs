@@ -129,6 +129,11 @@ fn measure(
 ) -> DiversityMeter {
     let options = PlanOptions::default().with_batch_size(m).with_fetch_factor(f).with_seed(11);
     let plan = Plan::new(labels.codes().len() as u64, strategy, &options).unwrap();
+    measure_plan(labels, &plan, w, epochs)
+}
+
+fn measure_plan(labels: &Labels, plan: &Plan, w: u64, epochs: u64) -> DiversityMeter {
+    let m = plan.batch_size();
     let mut meter = DiversityMeter::new(labels.counts(), m, w);
     for epoch in 0..epochs {
         for k in 0..plan.n_fetches() {

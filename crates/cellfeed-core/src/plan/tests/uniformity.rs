@@ -246,7 +246,7 @@ fn weighted_draws_have_their_shares() {
     // Blocks of four, the last has three cells; cells of weight 0 and of very large weight.
     let weights: Vec<f64> =
         (0..31).map(|i| f64::from(i * i % 11) + 40.0 * f64::from(i / 30)).collect();
-    let strategy = Strategy::BlockWeighted { block_size: 4, draws: Some(48) };
+    let strategy = Strategy::BlockWeighted { block_size: 4, draws: Some(48), replacement: true };
     let plan = |options: &PlanOptions| {
         let weights = Weights::of_cells(weights.clone()).unwrap();
         Plan::weighted(Subset::all(31), weights, strategy, options).unwrap()
@@ -274,7 +274,7 @@ fn balanced_draws_have_equal_classes() {
     };
     let classes: Vec<Option<u32>> = (0..61).map(class).collect();
     let subset = Subset::from_mask(classes.iter().map(Option::is_some)).unwrap();
-    let strategy = Strategy::ClassBalanced { block_size: 4, draws: Some(48) };
+    let strategy = Strategy::ClassBalanced { block_size: 4, draws: Some(48), replacement: true };
     let plan = |options: &PlanOptions| {
         let weights = Weights::balanced(&classes, &subset).unwrap();
         Plan::weighted(subset.clone(), weights, strategy, options).unwrap()

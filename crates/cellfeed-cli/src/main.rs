@@ -14,6 +14,7 @@ mod people;
 mod plan;
 mod sampling;
 mod stream;
+mod transforming;
 mod usage;
 mod verify;
 

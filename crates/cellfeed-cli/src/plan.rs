@@ -2,7 +2,7 @@
 
 use crate::people::{count, say, say_json};
 use crate::sampling::Sampling;
-use cellfeed::{FetchPlan, PLAN_VERSION, Plan, Result, Subset};
+use cellfeed::{FetchPlan, PLAN_VERSION, Plan, Result};
 use serde_json::json;
 
 /// Ranges that are printed for people.
@@ -28,14 +28,14 @@ pub(crate) struct PlanArgs {
 }
 
 pub(crate) fn run(args: &PlanArgs) -> Result<()> {
-    let plan = args.sampling.plan(Subset::all(args.n_obs))?;
+    let plan = args.sampling.plan_of(args.n_obs)?;
     let fetch = plan.fetch(args.sampling.epoch, args.fetch)?;
     if args.json {
         return say_json(&to_json(&plan, &fetch));
     }
     say(format_args!(
         "{}; {} minibatches in {} fetches an epoch for rank {} of {}",
-        plan.strategy(),
+        plan.describe(),
         count(plan.n_minibatches()),
         count(plan.n_fetches()),
         plan.rank(),
@@ -66,7 +66,7 @@ fn to_json(plan: &Plan, fetch: &FetchPlan) -> serde_json::Value {
     let ranges: Vec<[u64; 2]> = fetch.rows().as_slice().iter().map(|r| [r.start, r.end]).collect();
     json!({
         "plan_version": PLAN_VERSION,
-        "strategy": plan.strategy().to_string(),
+        "strategy": plan.describe(),
         "n_obs": plan.n_obs(),
         "seed": plan.seed(),
         "rank": plan.rank(),

@@ -2,6 +2,7 @@
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::sampling::Sampling;
+use crate::transforming::Transforming;
 use crate::{interrupt, usage};
 use cellfeed::csr::{Access, CsrOptions};
 use cellfeed::{
@@ -58,7 +59,10 @@ impl AccessName {
     cellfeed stream atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type --block-size 64 --seconds 20\n  \
     cellfeed stream atlas.h5ad --subset 'plate != plate14' --rank 0 --world-size 4\n  \
+    cellfeed stream atlas.h5ad --strategy stratified --by drug --fetch-factor 64 --label drug\n  \
+    cellfeed stream atlas.h5ad --strategy class-balanced --by cell_type --draws 1000000\n  \
     cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
+    cellfeed stream atlas.h5ad --normalize-total 1e4 --log1p --genes variable_genes.txt\n  \
     cellfeed stream a.h5ad b.csr --join outer\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
@@ -80,6 +84,8 @@ pub(crate) struct StreamArgs {
     /// The matrix: a layer's name, raw, or X.
     #[arg(long, value_name = "LAYER", default_value = "X")]
     pub(crate) layer: MatrixKey,
+    #[command(flatten)]
+    pub(crate) transforming: Transforming,
     /// An obs column to load; may be given several times.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) obs: Vec<String>,
@@ -128,6 +134,8 @@ pub(crate) struct StreamArgs {
 /// How a run went. These are the keys of `--json`.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct StreamReport {
+    /// How cells were chosen, in words.
+    pub(crate) strategy: String,
     pub(crate) n_cells: u64,
     pub(crate) n_minibatches: u64,
     pub(crate) seconds: f64,
@@ -178,7 +186,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let start = Instant::now();
     let store = open(args)?;
     let open_seconds = start.elapsed().as_secs_f64();
-    let plan = args.sampling.plan(store.subset(&args.subset)?)?;
+    let plan = args.sampling.plan(&store, store.subset(&args.subset)?)?;
     // The label is loaded whether or not it is among the columns asked for.
     let mut columns = args.obs.clone();
     columns.extend(args.label.clone().filter(|label| !args.obs.contains(label)));
@@ -187,6 +195,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         .with_obs(columns)
         .with_layout(args.layout)
         .with_output(args.dtype)
+        .with_transform(args.transforming.transform()?)
         .with_memory(args.memory)
         .with_read_ahead(args.read_ahead);
     let epochs = if limit.is_some() { u64::MAX } else { args.epochs };
@@ -216,6 +225,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     bar.finish_and_clear();
     let read = store.engine().stats().snapshot().since(&before);
     Ok(StreamReport {
+        strategy: plan.describe(),
         n_cells: tally.cells,
         n_minibatches: tally.minibatches,
         seconds: elapsed,
@@ -301,6 +311,7 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         seconds(r.seconds),
         rate(r.cells_per_second)
     ))?;
+    say(format_args!("  plan      {}", r.strategy))?;
     say(format_args!(
         "  read      {} ({:.1} KiB a cell), decoded {}",
         bytes(r.bytes_read),

@@ -40,7 +40,7 @@ pub use element::{ArrayValues, Attribute, Element, Extras, Node};
 pub use error::{Error, ErrorKind, Result};
 pub use loader::{
     Data, Layout, Loader, LoaderOptions, Minibatch, MinibatchParts, MinibatchStream, Minibatches,
-    OutputType, X,
+    OutputType, Transform, X,
 };
 pub use memory::{MemoryBackend, MemoryMatrix};
 pub use obs::{categorical_array, concat, take, take_rows};

@@ -22,6 +22,7 @@
 mod convert;
 mod format;
 mod open;
+mod sample;
 mod transpose;
 mod verify;
 
@@ -37,6 +38,7 @@ pub use cellfeed_zarr as zarr;
 pub use convert::{ConvertOptions, Converted, Progress, Stage, convert};
 pub use format::{Format, create};
 pub use open::{OpenOptions, Store, open, open_many};
+pub use sample::StrategyColumns;
 pub use verify::{Difference, Verified, verify};
 
 /// The README's Rust code compiles.

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::rows::RowRanges;
-use crate::schema::ColumnKind;
+use crate::schema::{ColumnKind, Schema};
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
@@ -14,14 +14,24 @@ use std::collections::HashMap;
 /// Rows of a column that are read at once.
 const PART: u64 = 1 << 20;
 
+/// Values that one label may have at most. More are names of cells, and would fill the memory.
+const MOST: usize = 1 << 20;
+
+/// Gives the values of an obs column codes, which count from 0 in the order in which values first occur.
+/// Missing values have a code of their own, as one more label.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Coder {
+    names: Vec<String>,
+    known: HashMap<Option<String>, u32>,
+}
+
 /// The labels of all cells, as codes: four bytes a cell. Codes count from 0 in the order in which
 /// labels first occur; missing labels have a code of their own, as one more label.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
     codes: Vec<u32>,
     counts: Vec<u64>,
-    names: Vec<String>,
-    known: HashMap<Option<String>, u32>,
+    coder: Coder,
 }
 
 impl Labels {
@@ -39,12 +49,7 @@ impl Labels {
     /// which are no labels; else as [`Backend::read_obs`].
     pub fn read(backend: &dyn Backend, column: &str) -> Result<Self> {
         let schema = backend.schema();
-        schema.check_obs(column)?;
-        if let Some(found) = schema.obs.iter().find(|c| c.name == column)
-            && found.kind == ColumnKind::Float
-        {
-            return Err(floats(column).with("file", &schema.location));
-        }
+        check_label(schema, column)?;
         let mut labels = Self::new();
         let names = [column.to_owned()];
         for part in RowRanges::single(0..schema.n_obs).parts(PART) {
@@ -60,8 +65,66 @@ impl Labels {
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for floats,
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a type that no obs column has
-    /// and for more than 2^32 labels.
+    /// and for more than 2^20 labels.
     pub fn extend(&mut self, array: &ArrayRef) -> Result<()> {
+        let before = self.codes.len();
+        self.coder.encode(array, &mut self.codes)?;
+        self.counts.resize(self.coder.names.len(), 0);
+        for &code in &self.codes[before..] {
+            self.counts[index(code)] += 1;
+        }
+        Ok(())
+    }
+
+    /// The code of each cell, in file order.
+    #[must_use]
+    pub fn codes(&self) -> &[u32] {
+        &self.codes
+    }
+
+    pub(crate) fn into_codes(self) -> Vec<u32> {
+        self.codes
+    }
+
+    /// How many cells have each label, by code.
+    #[must_use]
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// What each code means; empty for missing labels.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        &self.coder.names
+    }
+
+    /// The code of missing labels, if any is missing.
+    #[must_use]
+    pub fn missing(&self) -> Option<u32> {
+        self.coder.known.get(&None).copied()
+    }
+
+    /// How many cells have no label.
+    #[must_use]
+    pub fn n_missing(&self) -> u64 {
+        self.missing().and_then(|code| self.counts.get(index(code))).copied().unwrap_or(0)
+    }
+}
+
+/// Refuses a column that is not there or is no label.
+pub(crate) fn check_label(schema: &Schema, column: &str) -> Result<()> {
+    schema.check_obs(column)?;
+    match schema.obs.iter().find(|c| c.name == column) {
+        Some(found) if found.kind == ColumnKind::Float => {
+            Err(floats(column).with("file", &schema.location))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Coder {
+    /// Appends the codes of an array's values.
+    pub(crate) fn encode(&mut self, array: &ArrayRef, out: &mut Vec<u32>) -> Result<()> {
         match array.data_type() {
             DataType::Dictionary(keys, values)
                 if **keys == DataType::Int32 && **values == DataType::Utf8 =>
@@ -83,18 +146,18 @@ impl Labels {
                             }
                         },
                     };
-                    self.push(code);
+                    out.push(code);
                 }
             }
             DataType::Utf8 => {
                 for value in array.as_string::<i32>() {
                     let code = self.code(value)?;
-                    self.push(code);
+                    out.push(code);
                 }
             }
-            DataType::Int64 => self.numbers(array.as_primitive::<Int64Type>().iter())?,
-            DataType::UInt64 => self.numbers(array.as_primitive::<UInt64Type>().iter())?,
-            DataType::Boolean => self.numbers(array.as_boolean().iter())?,
+            DataType::Int64 => self.numbers(array.as_primitive::<Int64Type>().iter(), out)?,
+            DataType::UInt64 => self.numbers(array.as_primitive::<UInt64Type>().iter(), out)?,
+            DataType::Boolean => self.numbers(array.as_boolean().iter(), out)?,
             DataType::Float64 => return Err(floats("")),
             other => {
                 return Err(Error::unsupported(format!(
@@ -109,6 +172,7 @@ impl Labels {
     fn numbers<T: ToString + PartialEq>(
         &mut self,
         values: impl Iterator<Item = Option<T>>,
+        out: &mut Vec<u32>,
     ) -> Result<()> {
         let mut last: Option<(Option<T>, u32)> = None;
         for value in values {
@@ -117,7 +181,7 @@ impl Labels {
                 _ => self.code(value.as_ref().map(ToString::to_string).as_deref())?,
             };
             last = Some((value, code));
-            self.push(code);
+            out.push(code);
         }
         Ok(())
     }
@@ -127,44 +191,16 @@ impl Labels {
         if let Some(&code) = self.known.get(&value) {
             return Ok(code);
         }
-        let code = u32::try_from(self.names.len())
-            .map_err(|_| Error::unsupported("a label with 2^32 values or more"))?;
+        let code = u32::try_from(self.names.len()).ok().filter(|_| self.names.len() < MOST);
+        let code = code.ok_or_else(|| {
+            Error::unsupported(format!(
+                "more than {MOST} different values, which are names rather than labels; choose a \
+                 column that cells share"
+            ))
+        })?;
         self.names.push(value.clone().unwrap_or_default());
-        self.counts.push(0);
         self.known.insert(value, code);
         Ok(code)
-    }
-
-    fn push(&mut self, code: u32) {
-        self.codes.push(code);
-        if let Some(count) = self.counts.get_mut(index(code)) {
-            *count += 1;
-        }
-    }
-
-    /// The code of each cell, in file order.
-    #[must_use]
-    pub fn codes(&self) -> &[u32] {
-        &self.codes
-    }
-
-    /// How many cells have each label, by code.
-    #[must_use]
-    pub fn counts(&self) -> &[u64] {
-        &self.counts
-    }
-
-    /// What each code means; empty for missing labels.
-    #[must_use]
-    pub fn names(&self) -> &[String] {
-        &self.names
-    }
-
-    /// How many cells have no label.
-    #[must_use]
-    pub fn n_missing(&self) -> u64 {
-        let code = self.known.get(&None);
-        code.and_then(|&code| self.counts.get(index(code))).copied().unwrap_or(0)
     }
 }
 

@@ -23,6 +23,7 @@ pub use entropy::{
     expected_entropy_second_order, expected_entropy_without_replacement, shares_entropy,
 };
 pub use labels::Labels;
+pub(crate) use labels::{Coder, check_label};
 pub use meter::DiversityMeter;
 pub use structure::LabelStructure;
 pub use theory::{Expected, Sampling, expected, expected_in_order};

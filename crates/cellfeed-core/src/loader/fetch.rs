@@ -18,6 +18,7 @@ const TASK_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Fetch {
     pub(super) plan: FetchPlan,
+    /// Genes of minibatches.
     pub(super) n_vars: u64,
     pub(super) x: CsrRows,
     /// Row numbers in the store, in file order.
@@ -45,6 +46,7 @@ impl Fetch {
         columns: &[String],
         plan: FetchPlan,
         mut permits: Permits,
+        n_vars: u64,
     ) -> Result<Self> {
         let x = backend.read_rows(matrix, plan.rows());
         let obs = async {
@@ -72,7 +74,6 @@ impl Fetch {
         permits.memory.shrink_to(u64::try_from(x.n_bytes()).unwrap_or(u64::MAX));
         let refs = row_refs(&x)?;
         let obs = columns.iter().map(|name| Arc::from(name.as_str())).zip(obs).collect();
-        let n_vars = backend.schema().matrix(matrix)?.n_vars();
         let rows = plan.rows().iter_rows().collect();
         Ok(Self { plan, n_vars, x, rows, refs, obs, _permits: permits })
     }

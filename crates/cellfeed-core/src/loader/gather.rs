@@ -3,6 +3,7 @@
 
 use super::fetch::Fetch;
 use super::minibatch::{Data, Layout, Minibatch, Output, OutputType, Recycler, X};
+use super::transform::Recipe;
 use crate::csr::CsrSegment;
 use crate::value::{Indices, Value, with_values};
 use crate::{Error, Result};
@@ -17,20 +18,28 @@ pub(super) struct RowRef {
     pub(super) len: u32,
 }
 
+/// What minibatches are like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Form<'a> {
+    pub(super) layout: Layout,
+    pub(super) output: OutputType,
+    pub(super) recipe: Option<&'a Recipe>,
+}
+
 /// Gathers minibatch `j` of a fetch.
 pub(super) fn gather(
     fetch: &Fetch,
     j: usize,
-    layout: Layout,
-    output: OutputType,
+    form: Form<'_>,
     recycler: &Arc<Recycler>,
 ) -> Result<Minibatch> {
+    let Form { layout, output, recipe } = form;
     let positions = fetch.plan.minibatch(j);
     let mut vectors = recycler.take();
     let index = |p: &u32| usize::try_from(*p).unwrap_or(usize::MAX);
     vectors.rows.extend(positions.iter().map(|p| fetch.rows[index(p)]));
     let refs = positions.iter().map(|p| fetch.refs[index(p)]);
-    let args = Args { fetch, refs, n_vars: fetch.n_vars };
+    let args = Args { fetch, refs, recipe };
     let data = match (layout, output) {
         (Layout::Csr, _) => {
             let (indptr, indices) = (&mut vectors.indptr, &mut vectors.indices);
@@ -70,7 +79,7 @@ pub(super) fn gather(
 struct Args<'a, R> {
     fetch: &'a Fetch,
     refs: R,
-    n_vars: u64,
+    recipe: Option<&'a Recipe>,
 }
 
 impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
@@ -91,9 +100,19 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
         indices.reserve(nnz);
         out.reserve(nnz);
         indptr.push(0);
+        let mut scratch = Vec::new();
         for row in self.refs {
             let segment = &self.fetch.x.segments()[row.segment as usize];
             let span = row.start..row.start + row.len as usize;
+            if let Some(recipe) = self.recipe {
+                let put = |gene: u32, value| {
+                    indices.push(gene.cast_signed());
+                    out.push(value);
+                };
+                transform(recipe, segment, row, false, &mut scratch, put)?;
+                indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
+                continue;
+            }
             match segment.indices() {
                 Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&i| i32::from(i))),
                 Indices::U32(b) => indices.extend(b[span.clone()].iter().map(|&i| i.cast_signed())),
@@ -107,7 +126,7 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
 
     fn dense<O: Output>(self, data: Data) -> Result<Data> {
         let mut out = O::vec_of(data).unwrap_or_default();
-        let width = usize::try_from(self.n_vars).unwrap_or(usize::MAX);
+        let width = usize::try_from(self.fetch.n_vars).unwrap_or(usize::MAX);
         let len = self.refs.clone().count().checked_mul(width).ok_or_else(|| {
             Error::invalid_input("a dense minibatch is larger than the address space")
         })?;
@@ -117,10 +136,35 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
         }
         for (row, target) in self.refs.zip(out.chunks_exact_mut(width)) {
             let segment = &self.fetch.x.segments()[row.segment as usize];
-            scatter_row(segment, row, target)?;
+            let Some(recipe) = self.recipe else {
+                scatter_row(segment, row, target)?;
+                continue;
+            };
+            let put = |gene: u32, value| {
+                if let Some(slot) = target.get_mut(gene as usize) {
+                    *slot = value;
+                }
+            };
+            transform(recipe, segment, row, true, &mut Vec::new(), put)?;
         }
         Ok(O::data(out))
     }
+}
+
+/// Puts a row through a recipe.
+fn transform<O: Output>(
+    recipe: &Recipe,
+    segment: &CsrSegment,
+    row: RowRef,
+    any_order: bool,
+    scratch: &mut Vec<(u32, O)>,
+    put: impl FnMut(u32, O),
+) -> Result<()> {
+    let span = row.start..row.start + row.len as usize;
+    with_values!(segment.values(), values => match segment.indices() {
+        Indices::U16(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
+        Indices::U32(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
+    })
 }
 
 /// Appends a row's values, converted.

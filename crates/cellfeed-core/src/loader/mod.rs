@@ -9,8 +9,10 @@ mod fetch;
 mod gather;
 mod minibatch;
 mod queue;
+mod transform;
 
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
+pub use transform::Transform;
 
 use crate::backend::{Backend, ReadCost};
 use crate::io::{Budget, Engine, EngineOptions};
@@ -21,6 +23,7 @@ use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
 use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
+use gather::Form;
 use minibatch::Recycler;
 use queue::Queue;
 use std::ops::Range;
@@ -30,6 +33,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use transform::Recipe;
 
 /// What to load, in which form, and with how much memory.
 #[derive(Debug, Clone)]
@@ -38,6 +42,7 @@ pub struct LoaderOptions {
     obs: Vec<String>,
     layout: Layout,
     output: OutputType,
+    transform: Transform,
     memory: u64,
     read_ahead: usize,
     engine: Option<Arc<Engine>>,
@@ -51,6 +56,7 @@ impl Default for LoaderOptions {
             obs: Vec::new(),
             layout: Layout::Csr,
             output: OutputType::F32,
+            transform: Transform::default(),
             memory: 1 << 30,
             read_ahead: 1,
             engine: None,
@@ -84,6 +90,13 @@ impl LoaderOptions {
     #[must_use]
     pub fn with_output(mut self, output: OutputType) -> Self {
         self.output = output;
+        self
+    }
+
+    /// What is made of values and genes while rows are copied.
+    #[must_use]
+    pub fn with_transform(mut self, transform: Transform) -> Self {
+        self.transform = transform;
         self
     }
 
@@ -139,6 +152,9 @@ struct Inner {
     plan: Plan,
     options: LoaderOptions,
     engine: Arc<Engine>,
+    recipe: Option<Arc<Recipe>>,
+    /// Genes of minibatches.
+    n_vars: u64,
 }
 
 impl Loader {
@@ -146,7 +162,8 @@ impl Loader {
     ///
     /// # Errors
     /// Of kind `NotFound` or `Unsupported` for the matrix or a column, naming what there is;
-    /// `InvalidInput` if the plan is for another number of cells.
+    /// `InvalidInput` if the plan is for another number of cells, and for a transform that makes no
+    /// sense.
     pub fn new(backend: Arc<dyn Backend>, plan: Plan, options: LoaderOptions) -> Result<Self> {
         let schema = backend.schema();
         let matrix = schema.matrix(&options.matrix)?;
@@ -166,17 +183,27 @@ impl Loader {
                 schema.n_obs
             )));
         }
+        let at = |e: Error| e.with("file", &schema.location).with("element", &options.matrix);
+        let recipe = options.transform.recipe(&matrix.var, options.output).map_err(at)?;
+        let n_vars = recipe.as_ref().and_then(Recipe::n_vars).unwrap_or(matrix.n_vars());
+        let recipe = recipe.map(Arc::new);
         let engine = options.engine.clone().unwrap_or_else(|| {
             let kept = EngineOptions::default().with_keep_bytes(options.memory / 4);
             Arc::new(Engine::new(kept))
         });
-        Ok(Self(Arc::new(Inner { backend, plan, options, engine })))
+        Ok(Self(Arc::new(Inner { backend, plan, options, engine, recipe, n_vars })))
     }
 
     /// The plan.
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.0.plan
+    }
+
+    /// Genes of minibatches: those of the matrix, or those that the transform chooses.
+    #[must_use]
+    pub fn n_vars(&self) -> u64 {
+        self.0.n_vars
     }
 
     /// Starts an epoch. Where the plan was [resumed](Plan::resume) in it, only what is left comes.
@@ -277,7 +304,8 @@ impl Inner {
             .map(|admitted| async {
                 let (plan, permits) = admitted?;
                 let options = &self.options;
-                Fetch::read(&*self.backend, &options.matrix, &options.obs, plan, permits).await
+                let (matrix, obs) = (&options.matrix, &options.obs);
+                Fetch::read(&*self.backend, matrix, obs, plan, permits, self.n_vars).await
             })
             .buffered(self.reading());
         let mut fetches = std::pin::pin!(fetches);
@@ -354,9 +382,11 @@ impl Inner {
             let groups = futures::stream::iter((done..n).step_by(together))
                 .map(move |first| {
                     let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
+                    let recipe = self.recipe.clone();
                     self.engine.compute(move || {
                         let these = first..n.min(first + together);
-                        let gather = |j| gather::gather(&fetch, j, layout, output, &recycler);
+                        let form = Form { layout, output, recipe: recipe.as_deref() };
+                        let gather = |j| gather::gather(&fetch, j, form, &recycler);
                         Ok(these.map(gather).collect::<Vec<_>>())
                     })
                 })

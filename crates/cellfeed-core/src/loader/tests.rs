@@ -1,6 +1,6 @@
 //! The loader over the in-memory store: order, content, types, memory, errors, shutdown.
 
-use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, X};
+use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, Transform, X};
 use crate::io::{Engine, EngineOptions};
 use crate::memory::{MemoryBackend, MemoryMatrix};
 use crate::obs::categorical_array;
@@ -28,7 +28,8 @@ fn store(n: u64) -> Arc<dyn Backend> {
         values.extend([r as f64, r as f64 + 0.5]);
         indptr.push(indptr.last().unwrap() + 2);
     }
-    let var = VarSchema { n_vars: 8, ..VarSchema::default() };
+    let names = (0..8).map(|i| format!("gene{i}")).collect();
+    let var = VarSchema { n_vars: 8, names, ..VarSchema::default() };
     let matrix = MemoryMatrix::try_new(indptr, indices, values, var).unwrap();
     let categories = Arc::new((0..7).map(|i| format!("plate{i}")).collect::<Vec<_>>());
     let codes = (0..n).map(|r| (r % 8 != 7).then_some(i32::try_from(r % 8).unwrap()));
@@ -235,4 +236,56 @@ fn a_fetch_over_budget_says_what_would_fit() {
     let error = loader.epoch(0).unwrap().next().unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OverBudget);
     assert!(error.to_string().contains("lower fetch_factor from 4 to 1"), "{error}");
+}
+
+#[test]
+fn rows_are_transformed_while_they_are_copied() {
+    // Reordered: gene 6 comes before gene 1.
+    let genes = ["gene6", "gene1", "gene3"];
+    let transform = Transform::default().with_genes(genes).with_normalize_total(100.0).with_log1p();
+    // Row r holds r at r % 5 and r + 0.5 at 5 + r % 3.
+    let want = |row: u64| {
+        let (a, b) = (row as f64, row as f64 + 0.5);
+        let made = |x: f64| (x * 100.0 / (a + b)).ln_1p() as f32;
+        let at = |gene: u64| match gene {
+            g if g == row % 5 => made(a),
+            g if g == 5 + row % 3 => made(b),
+            _ => 0.0,
+        };
+        [6, 1, 3].map(at)
+    };
+    for layout in [Layout::Csr, Layout::Dense] {
+        let options =
+            LoaderOptions::default().with_transform(transform.clone()).with_layout(layout);
+        let loader = Loader::new(store(101), plan(101), options).unwrap();
+        assert_eq!(loader.n_vars(), 3);
+        let mut cells = 0;
+        for minibatch in loader.epoch(0).unwrap() {
+            let minibatch = minibatch.unwrap();
+            assert_eq!(minibatch.n_vars(), 3);
+            for (cell, &row) in minibatch.rows().iter().enumerate() {
+                let got: Vec<f32> = match minibatch.x() {
+                    X::Dense { data } => data.as_f32().unwrap()[cell * 3..cell * 3 + 3].to_vec(),
+                    X::Csr { indptr, indices, data } => {
+                        let span = indptr[cell] as usize..indptr[cell + 1] as usize;
+                        assert!(indices[span.clone()].is_sorted());
+                        let mut got = vec![0.0; 3];
+                        for i in span {
+                            got[indices[i] as usize] = data.as_f32().unwrap()[i];
+                        }
+                        got
+                    }
+                };
+                for (got, want) in got.iter().zip(want(row)) {
+                    assert!((got - want).abs() <= 2e-7 * want.abs(), "{row}: {got} {want}");
+                }
+                cells += 1;
+            }
+        }
+        assert_eq!(cells, 101);
+    }
+    let options = LoaderOptions::default().with_transform(Transform::default().with_genes(["x"]));
+    let error = Loader::new(store(9), plan(9), options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("genes are not in the matrix: x"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Conditions on obs columns, such as `plate != plate14`, and the subsets that they choose.
 
-use super::subset::{Subset, SubsetBuilder};
+use super::subset::{STEP, Subset, SubsetBuilder};
 use crate::backend::Backend;
 use crate::rows::RowRanges;
 use crate::{Error, Result};
@@ -9,9 +9,6 @@ use arrow_array::types::{Float64Type, Int32Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 use std::str::FromStr;
-
-/// Rows of obs that are read at once.
-const STEP: u64 = 1 << 20;
 
 /// A condition on an obs column: `COLUMN OP VALUE`, where OP is `==`, `!=`, `<`, `<=`, `>` or `>=`.
 /// After `==` and `!=` there may be several values, separated by commas: any of them, none of them.

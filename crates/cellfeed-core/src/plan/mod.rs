@@ -5,6 +5,7 @@
 //! and memory proportional to the fetch. It never depends on the backend, on threads or on timing.
 //! `docs/sampling.md` states the algorithm to the letter.
 
+mod columns;
 mod condition;
 mod fetch;
 mod inclusion;

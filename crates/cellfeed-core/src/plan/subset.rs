@@ -43,6 +43,9 @@ enum Form {
     },
 }
 
+/// Cells whose obs columns are read at once.
+pub(super) const STEP: u64 = 1 << 20;
+
 /// Words of the bitmap for each entry of its directory.
 const STRIDE: usize = 8;
 

@@ -5,7 +5,7 @@ use super::random::Stream;
 use super::subset::Subset;
 use crate::rows::RowRanges;
 use crate::{Error, Result, as_u64};
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
@@ -46,29 +46,46 @@ impl Weights {
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if a cell of the subset has none,
     /// or the length is not that of the store.
     pub fn balanced(classes: &[Option<u32>], subset: &Subset) -> Result<Self> {
-        check_len(classes.len(), subset, "classes")?;
-        let mut counts = BTreeMap::<u32, u64>::new();
-        let mut missing = 0u64;
+        let known: BTreeSet<u32> = classes.iter().flatten().copied().collect();
+        let known: HashMap<u32, u32> = known.into_iter().zip(0..).collect();
+        let missing = u32::try_from(known.len()).unwrap_or(u32::MAX);
+        let code = |class: &Option<u32>| class.and_then(|c| known.get(&c)).copied();
+        let codes = classes.iter().map(|class| code(class).unwrap_or(missing)).collect();
+        Self::of_classes(codes, Some(missing), subset)
+    }
+
+    /// The same for classes that count from 0.
+    pub(super) fn of_classes(
+        codes: Vec<u32>,
+        missing: Option<u32>,
+        subset: &Subset,
+    ) -> Result<Self> {
+        check_len(codes.len(), subset, "classes")?;
+        let mut counts: Vec<u64> = Vec::new();
+        let mut without = 0u64;
         let mut first = None;
-        for_rows(subset, |row| {
-            if let Some(class) = classes.get(row).copied().flatten() {
-                *counts.entry(class).or_default() += 1;
-            } else {
-                missing += 1;
+        for_rows(subset, |row| match codes.get(row) {
+            Some(code) if Some(*code) != missing => {
+                let at = usize::try_from(*code).unwrap_or(usize::MAX);
+                if at >= counts.len() {
+                    counts.resize(at + 1, 0);
+                }
+                counts[at] += 1;
+            }
+            _ => {
+                without += 1;
                 first.get_or_insert(row);
             }
         });
         if let Some(row) = first {
             return Err(Error::invalid_input(format!(
-                "{missing} cells have no class, the first is cell {row}; leave them out of the \
+                "{without} cells have no class, the first is cell {row}; leave them out of the \
                  subset, or give them a class of their own"
             )));
         }
-        let codes: BTreeMap<u32, u32> = counts.keys().copied().zip(0..).collect();
-        let weights = counts.values().map(|&n| 1.0 / n as f64).collect();
-        // Cells outside the subset are never asked for.
-        let code = |c: &Option<u32>| c.and_then(|c| codes.get(&c)).copied().unwrap_or(0);
-        Ok(Self(Kind::Classes(classes.iter().map(code).collect(), weights)))
+        // Classes outside the subset are never asked for.
+        let weights = counts.into_iter().map(|n| if n > 0 { 1.0 / n as f64 } else { 0.0 });
+        Ok(Self(Kind::Classes(codes.into(), weights.collect())))
     }
 
     fn len(&self) -> usize {

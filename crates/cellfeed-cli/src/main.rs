@@ -1,85 +1,9 @@
-//! The `cellfeed` command: look into a store, stream minibatches from it, convert it, compare it with
-//! another, make a synthetic one.
+//! The program `cellfeed`.
 
 #![forbid(unsafe_code)]
 
-mod atlas;
-mod convert;
-mod demo;
-mod entropy;
-mod generate;
-mod inspect;
-mod interrupt;
-mod people;
-mod plan;
-mod sampling;
-mod stream;
-mod transforming;
-mod usage;
-mod verify;
-
-use cellfeed::ErrorKind;
-use clap::Parser;
 use std::process::ExitCode;
 
-/// Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
-///
-/// Cellfeed reads AnnData (.h5ad) and 10x Genomics (.h5) files as they are, and raw CSR stores (.csr). It shuffles blocks of
-/// neighbouring cells, reads many blocks at once, and shuffles the cells in memory: nearly as diverse
-/// as true random sampling, at a small part of its cost.
-#[derive(Debug, Parser)]
-#[command(
-    version,
-    max_term_width = 100,
-    after_help = "Start with `cellfeed demo`, then try your own file:\n  \
-    cellfeed inspect atlas.h5ad\n  \
-    cellfeed stream atlas.h5ad --label cell_type\n  \
-    cellfeed convert atlas.h5ad atlas.csr"
-)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    Demo(demo::DemoArgs),
-    Inspect(inspect::InspectArgs),
-    Stream(Box<stream::StreamArgs>),
-    Entropy(entropy::EntropyArgs),
-    Plan(plan::PlanArgs),
-    Convert(Box<convert::ConvertArgs>),
-    Verify(verify::VerifyArgs),
-    Generate(Box<generate::GenerateArgs>),
-}
-
 fn main() -> ExitCode {
-    interrupt::listen();
-    let result = match Cli::parse().command {
-        Command::Demo(args) => demo::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Stream(args) => stream::run(&args),
-        Command::Entropy(args) => entropy::run(&args),
-        Command::Plan(args) => plan::run(&args),
-        Command::Convert(args) => convert::run(&args),
-        Command::Verify(args) => match verify::run(&args) {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Command::Generate(args) => generate::run(&args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads our output has closed it, as `head` does: nothing is wrong.
-        Err(error) if people::is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            people::complain(&error);
-            // 2 for what the user can mend by another command line, as usage errors have.
-            match error.kind() {
-                ErrorKind::Cancelled => ExitCode::from(interrupt::EXIT_CODE),
-                ErrorKind::InvalidInput | ErrorKind::NotFound => ExitCode::from(2),
-                _ => ExitCode::FAILURE,
-            }
-        }
-    }
+    ExitCode::from(cellfeed_cli::main_with_args(std::env::args_os()))
 }

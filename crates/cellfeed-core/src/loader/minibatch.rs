@@ -312,6 +312,11 @@ impl Minibatch {
         self.obs.iter().find(|(n, _)| &**n == name).map(|(_, array)| array)
     }
 
+    /// Rows and matrix, to be changed in place. They still go back to the loader.
+    pub fn buffers_mut(&mut self) -> (&mut [u64], &mut X) {
+        (&mut self.rows, &mut self.x)
+    }
+
     /// Takes the buffers out for good.
     #[must_use]
     pub fn into_parts(mut self) -> MinibatchParts {

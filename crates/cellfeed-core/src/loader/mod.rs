@@ -8,16 +8,18 @@
 mod fetch;
 mod gather;
 mod minibatch;
+mod options;
 mod queue;
+mod share;
 mod transform;
 
 pub use minibatch::{Data, Layout, Minibatch, MinibatchParts, OutputType, X};
+pub use options::LoaderOptions;
 pub use transform::Transform;
 
 use crate::backend::{Backend, ReadCost};
 use crate::io::{Budget, Engine, EngineOptions};
 use crate::plan::{FetchPlan, Plan};
-use crate::schema::MatrixKey;
 use crate::{Error, ErrorKind, Result, as_u64};
 use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
@@ -26,6 +28,7 @@ use futures::{SinkExt, Stream, StreamExt};
 use gather::Form;
 use minibatch::Recycler;
 use queue::Queue;
+use share::Share;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -34,96 +37,6 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use transform::Recipe;
-
-/// What to load, in which form, and with how much memory.
-#[derive(Debug, Clone)]
-pub struct LoaderOptions {
-    matrix: MatrixKey,
-    obs: Vec<String>,
-    layout: Layout,
-    output: OutputType,
-    transform: Transform,
-    memory: u64,
-    read_ahead: usize,
-    engine: Option<Arc<Engine>>,
-}
-
-impl Default for LoaderOptions {
-    /// `X` as CSR of `f32`, no obs columns, 1 GiB, one fetch ahead.
-    fn default() -> Self {
-        Self {
-            matrix: MatrixKey::X,
-            obs: Vec::new(),
-            layout: Layout::Csr,
-            output: OutputType::F32,
-            transform: Transform::default(),
-            memory: 1 << 30,
-            read_ahead: 1,
-            engine: None,
-        }
-    }
-}
-
-impl LoaderOptions {
-    /// The matrix to load.
-    #[must_use]
-    pub fn with_matrix(mut self, matrix: MatrixKey) -> Self {
-        self.matrix = matrix;
-        self
-    }
-
-    /// Obs columns to load beside it.
-    #[must_use]
-    pub fn with_obs(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.obs = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Sparse or dense minibatches.
-    #[must_use]
-    pub fn with_layout(mut self, layout: Layout) -> Self {
-        self.layout = layout;
-        self
-    }
-
-    /// The value type of minibatches.
-    #[must_use]
-    pub fn with_output(mut self, output: OutputType) -> Self {
-        self.output = output;
-        self
-    }
-
-    /// What is made of values and genes while rows are copied.
-    #[must_use]
-    pub fn with_transform(mut self, transform: Transform) -> Self {
-        self.transform = transform;
-        self
-    }
-
-    /// Bytes of memory that fetches and waiting minibatches may hold.
-    #[must_use]
-    pub fn with_memory(mut self, bytes: u64) -> Self {
-        self.memory = bytes;
-        self
-    }
-
-    /// How many fetches may be read or wait beside the one that is gathered, memory permitting. At
-    /// least 1. More help where the consumer or the disk is unsteady; each costs the page faults
-    /// of its buffers once.
-    #[must_use]
-    pub fn with_read_ahead(mut self, fetches: usize) -> Self {
-        self.read_ahead = fetches.max(1);
-        self
-    }
-
-    /// The threads and buffers to use: best those of the store. Without this the loader makes its
-    /// own.
-    #[must_use]
-    pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
-        self.engine = Some(engine);
-        self
-    }
-}
 
 /// Turns a store and a plan into minibatches.
 ///
@@ -219,6 +132,27 @@ impl Loader {
     /// # Errors
     /// As [`epoch`](Self::epoch).
     pub fn epochs(&self, epochs: Range<u64>) -> Result<Minibatches> {
+        self.run(epochs, Share::WHOLE)
+    }
+
+    /// Starts what worker `worker` of `n_workers` has of an epoch, after the first `skip` minibatches of
+    /// that: the fetches of [`Plan::worker_fetches`]. All workers together yield what
+    /// [`epoch`](Self::epoch) does.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch); [`ErrorKind::InvalidInput`] for a worker that there is not.
+    pub fn epoch_of_worker(
+        &self,
+        epoch: u64,
+        worker: u64,
+        n_workers: u64,
+        skip: u64,
+    ) -> Result<Minibatches> {
+        self.plan().worker_fetches(worker, n_workers).map(drop)?;
+        self.run(epoch..epoch.saturating_add(1), Share { worker, n_workers, skip })
+    }
+
+    fn run(&self, epochs: Range<u64>, share: Share) -> Result<Minibatches> {
         let inner = Arc::clone(&self.0);
         // A sixteenth of the memory for minibatches that wait; a quarter is for the buffers that
         // the engine keeps between uses; most of the rest is for fetches.
@@ -227,7 +161,7 @@ impl Loader {
         let thread = std::thread::Builder::new().name("cellfeed-loader".to_owned()).spawn({
             let queue = Arc::clone(&queue);
             move || {
-                let run = Abortable::new(inner.drive(epochs, &queue), registration);
+                let run = Abortable::new(inner.drive(epochs, share, &queue), registration);
                 let run = AssertUnwindSafe(|| futures::executor::block_on(run));
                 if catch_unwind(run).is_err() {
                     let error = Error::internal("the loader panicked; please report this");
@@ -243,7 +177,7 @@ impl Loader {
 
 impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
-    async fn drive(&self, epochs: Range<u64>, queue: &Queue) {
+    async fn drive(&self, epochs: Range<u64>, share: Share, queue: &Queue) {
         let budget = Budget::new(self.options.memory / 8 * 5);
         // The fetch that is gathered, and those read ahead.
         let places = Budget::new(as_u64(self.options.read_ahead) + 1);
@@ -251,18 +185,22 @@ impl Inner {
         let (planned, plans) = mpsc::channel(0);
         let (fetched, gathered) = mpsc::channel(self.options.read_ahead);
         futures::join!(
-            self.plan(epochs, planned),
+            self.plan(epochs, share, planned),
             self.read(plans, &budget, &places, fetched),
-            self.gather(gathered, queue)
+            self.gather(gathered, share, queue)
         );
     }
 
     /// Plans fetches, one ahead of the reading, and tells the disk what comes next: it reads while the
     /// fetch before is decoded.
-    async fn plan(&self, epochs: Range<u64>, mut planned: mpsc::Sender<Result<FetchPlan>>) {
-        let numbers = epochs.flat_map(|epoch| {
-            (self.plan.first_fetch(epoch)..self.plan.n_fetches_of(epoch)).map(move |k| (epoch, k))
-        });
+    async fn plan(
+        &self,
+        epochs: Range<u64>,
+        share: Share,
+        mut planned: mpsc::Sender<Result<FetchPlan>>,
+    ) {
+        let numbers = epochs
+            .flat_map(|epoch| share.fetches(&self.plan, epoch).map(move |fetch| (epoch, fetch)));
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();
             let plan = self.engine.compute(move || plan.fetch(epoch, k)).await;
@@ -360,9 +298,16 @@ impl Inner {
     }
 
     /// Gathers the minibatches of each fetch, several at once, and hands them out in order.
-    async fn gather(&self, mut fetched: mpsc::Receiver<Result<Fetch>>, queue: &Queue) {
+    async fn gather(
+        &self,
+        mut fetched: mpsc::Receiver<Result<Fetch>>,
+        share: Share,
+        queue: &Queue,
+    ) {
         let (layout, output) = (self.options.layout, self.options.output);
         let recycler = Arc::new(Recycler::new(output, self.queue_bytes()));
+        // The epoch, and the first of its minibatches that this run yields.
+        let mut begun = None;
         while let Some(fetch) = fetched.next().await {
             let fetch = match fetch {
                 Ok(fetch) => Arc::new(fetch),
@@ -374,8 +319,13 @@ impl Inner {
             let recycler = &recycler;
             let n = fetch.plan.n_minibatches();
             // Those that were yielded before the run was resumed.
-            let done = self.plan.first_minibatch(fetch.plan.epoch());
-            let done = done.saturating_sub(fetch.plan.first_minibatch());
+            let epoch = fetch.plan.epoch();
+            let first = match begun {
+                Some((e, first)) if e == epoch => first,
+                _ => share.first(&self.plan, epoch).1,
+            };
+            begun = Some((epoch, first));
+            let done = first.saturating_sub(fetch.plan.first_minibatch());
             let done = usize::try_from(done).unwrap_or(usize::MAX).min(n);
             let together = fetch.gathered_together(layout, output, self.engine.threads());
             // The stream owns the fetch, so that its memory is free once its last gather is done.

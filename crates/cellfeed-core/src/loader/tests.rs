@@ -56,6 +56,26 @@ fn expected_rows(plan: &Plan, epoch: u64) -> Vec<u64> {
 }
 
 #[test]
+fn workers_share_an_epoch_and_each_goes_on_where_it_was() {
+    let loader = Loader::new(store(101), plan(101), LoaderOptions::default()).unwrap();
+    let take = |worker, skip| -> Vec<(u64, Vec<u64>)> {
+        let run = loader.epoch_of_worker(1, worker, 2, skip).unwrap();
+        run.map(|m| m.map(|m| (m.number(), m.rows().to_vec())).unwrap()).collect()
+    };
+    let (first, second) = (take(0, 0), take(1, 0));
+    assert!(first.len() > 5 && second.len() > 5);
+    for skip in [1, 5, first.len() - 1, first.len(), 100] {
+        assert_eq!(take(0, skip as u64), first[skip.min(first.len())..]);
+    }
+    let mut all = [first, second].concat();
+    all.sort();
+    let rows: Vec<u64> = all.into_iter().flat_map(|(_, rows)| rows).collect();
+    assert_eq!(rows, expected_rows(loader.plan(), 1));
+    let error = loader.epoch_of_worker(0, 2, 2, 0).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[test]
 fn minibatches_hold_the_rows_of_the_plan() {
     let n = 101;
     let options = LoaderOptions::default().with_obs(["plate"]);

@@ -1,0 +1,5 @@
+"""``python -m cellfeed``: the command ``cellfeed``."""
+
+from ._cli import main
+
+main()

@@ -1,0 +1,160 @@
+"""Conversion between formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from . import _native
+from ._loader import _whole
+from ._sizes import parse_bytes, show_bytes, show_count
+from ._store import Join, Store, _names, open
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion did.
+
+    Attributes
+    ----------
+    path, format
+        What was written.
+    n_obs, nnz, bytes
+        Cells, stored values of all matrices, and bytes on disk.
+    left_out
+        What is not in it, and why.
+    missing_genes
+        Genes that were asked for and are not there.
+    """
+
+    path: str
+    format: str
+    n_obs: int
+    nnz: int
+    bytes: int
+    left_out: tuple[tuple[str, str], ...]
+    missing_genes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        left = f", {len(self.left_out)} elements left out" if self.left_out else ""
+        missing = f", {len(self.missing_genes)} genes missing" if self.missing_genes else ""
+        return (
+            f"<Converted {self.path}: {self.format}, {show_count(self.n_obs)} cells, "
+            f"{show_count(self.nnz)} non-zeros, {show_bytes(self.bytes)}{left}{missing}>"
+        )
+
+
+def convert(
+    source: Store | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    destination: str | os.PathLike[str],
+    *,
+    format: Literal["h5ad", "zarr", "parquet", "csr"] | None = None,
+    codec: str | None = None,
+    chunk_rows: int | None = None,
+    shuffle: bool = False,
+    seed: int = 0,
+    layers: Iterable[str] | None = None,
+    raw: bool = True,
+    obs: Iterable[str] | None = None,
+    genes: Iterable[str] | None = None,
+    join: Join = "inner",
+    memory: int | str = "2GiB",
+    threads: int | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Converted:
+    """Convert a store into another format.
+
+    The destination appears when it is complete: what is interrupted leaves nothing behind.
+
+    Parameters
+    ----------
+    source
+        A store, or what `cellfeed.open` takes; several become one.
+    destination
+        The store to write. Its ending is its format: ``.h5ad``, ``.zarr``, ``.parquet`` or ``.csr``.
+    format
+        The format, whatever the ending.
+    codec
+        How values are compressed, in the format's own words, as ``cellfeed convert --help`` lists them:
+        ``"packed"`` for ``.csr``, ``"gzip"`` for ``.h5ad``, ``"zstd:5"`` for ``.zarr``.
+    chunk_rows
+        Cells in one chunk, about.
+    shuffle
+        Whether all cells are put in random order.
+    seed
+        The seed of that order.
+    layers
+        The layers to keep; all by default.
+    raw
+        Whether ``raw`` is kept.
+    obs
+        The obs columns to keep; all by default.
+    genes
+        The names of the genes to keep, in the order of the store; all by default.
+    join
+        As in `cellfeed.open`.
+    memory
+        Bytes for rows that are read and written, as a number or as ``"2GiB"``.
+    threads
+        Threads; one per core by default.
+    overwrite
+        Whether a destination that exists is replaced, once the new one is complete.
+    progress
+        Whether to show a progress bar, if tqdm is installed.
+
+    Returns
+    -------
+    Converted
+        What was written, and what was left out.
+    """
+    if not isinstance(source, Store):
+        source = open(source, join=join, threads=threads)
+    source = source._with_threads(threads)
+    work = _native.Conversion(
+        source._native,
+        os.path.abspath(os.fspath(destination)),
+        format=format,
+        codec=codec,
+        chunk_rows=None if chunk_rows is None else _whole("chunk_rows", chunk_rows, 1),
+        shuffle=_whole("seed", seed, 0) if shuffle else None,
+        layers=None if layers is None else _names(layers, "layers"),
+        raw=bool(raw),
+        obs=None if obs is None else _names(obs, "obs"),
+        genes=None if genes is None else _names(genes, "genes"),
+        memory=parse_bytes(memory, "memory"),
+        overwrite=bool(overwrite),
+    )
+    bar = _bar(source.n_obs) if progress else None
+    try:
+        while not work.wait():
+            if bar is not None:
+                _show(bar, *work.progress)
+        done = work.finish()
+    except BaseException:
+        # Ctrl-C, for one.
+        work.give_up()
+        raise
+    finally:
+        if bar is not None:
+            bar.close()
+    done["left_out"] = tuple(done["left_out"])
+    done["missing_genes"] = tuple(done["missing_genes"])
+    return Converted(path=os.fspath(destination), **done)
+
+
+def _bar(n_obs: int) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        return None
+    return tqdm(total=n_obs, unit=" cells", unit_scale=True)
+
+
+def _show(bar: Any, cells: int, sorting: bool) -> None:
+    bar.set_description("sorting" if sorting else None, refresh=False)
+    if cells < bar.n:
+        bar.reset()
+    bar.update(cells - bar.n)

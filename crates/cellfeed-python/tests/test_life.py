@@ -1,0 +1,234 @@
+"""Threads, files, memory, signals, forks: what a process must not be left with."""
+
+import gc
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import cellfeed
+from conftest import make, rows_of
+
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
+
+
+def threads():
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as file:
+                names.append(file.read().strip())
+        except OSError:
+            pass
+    return sorted(n for n in names if n.startswith("cellfeed"))
+
+
+def handles(path):
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            pass
+    return found.count(str(path))
+
+
+def settles(check):
+    """Whether something comes true soon: threads end by themselves."""
+    until = time.monotonic() + 10
+    while not check():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def rss():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_nothing_is_left(h5ad):
+    gc.collect()
+    assert settles(lambda: not threads()), threads()
+    store = cellfeed.open(h5ad)
+    loader = cellfeed.Loader(store, batch_size=16, fetch_factor=2)
+    next(iter(loader))
+    half = iter(loader)
+    next(half)
+    assert "cellfeed-loader" in threads()
+    del half
+    assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+    third = iter(loader)
+    next(third)
+    third.close()
+    third.close()
+    assert next(third, None) is None
+    assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+    assert handles(h5ad) == 1
+    del store, loader, third
+    gc.collect()
+    assert settles(lambda: not threads()), threads()
+    assert handles(h5ad) == 0
+
+
+def test_a_hook_that_raises_leaves_no_thread(h5ad):
+    loader = cellfeed.Loader(h5ad, batch_size=4, fetch_factor=2, batch_transform=lambda b: 1 / 0)
+    batches = iter(loader)
+    with pytest.raises(ZeroDivisionError):
+        next(batches)
+    assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+
+
+def test_memory_is_flat(tmp_path):
+    path = tmp_path / "tiny.h5ad"
+    make(2000, 30).write_h5ad(path)
+    loader = cellfeed.Loader(path, batch_size=1, fetch_factor=500, obs=["plate", "note"], output="torch")
+    n, sizes = 0, []
+    while n < 100_000:
+        for batch in loader:
+            n += len(batch)
+        # Abandoned iterators count too.
+        next(iter(loader))
+        sizes.append(rss())
+    assert len(sizes) == 50
+    # What pools keep is there after some epochs.
+    assert max(sizes[10:]) - sizes[10] < 8 << 20, [s >> 20 for s in sizes]
+
+
+def test_the_lock_is_free_while_waiting(tmp_path):
+    path = tmp_path / "slow.h5ad"
+    make(4000, 300).write_h5ad(path, compression="gzip")
+    ticks, done = [], threading.Event()
+
+    def tick():
+        while not done.is_set():
+            ticks.append(time.monotonic())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    for _ in range(5):
+        for _ in cellfeed.Loader(path, batch_size=4000, fetch_factor=1, layout="dense"):
+            pass
+    done.set()
+    thread.join()
+    assert max(np.diff(ticks)) < 0.5
+
+
+def test_threads_of_python_have_iterators_of_their_own(h5ad):
+    loader = cellfeed.Loader(h5ad, batch_size=8, fetch_factor=4)
+    found, lock = [], threading.Lock()
+
+    def run():
+        with lock:
+            batches = iter(loader)
+        found.append(sorted(rows_of(list(batches))))
+
+    workers = [threading.Thread(target=run) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert len(found) == 4 and all(rows == list(range(1003)) for rows in found)
+
+
+@pytest.mark.parametrize("where", ["waiting", "looping"])
+def test_ctrl_c_ends_a_loop(tmp_path, where):
+    path = tmp_path / "atlas.h5ad"
+    make(3000, 100).write_h5ad(path)
+    # A fifo never answers: opening it waits for a writer.
+    fifo = tmp_path / "fifo.h5ad"
+    os.mkfifo(fifo)
+    code = f"""
+        import cellfeed, os, time
+        loader = cellfeed.Loader({str(path)!r}, batch_size=2, fetch_factor=8)
+        iterator = iter(loader)
+        try:
+            print("begun", flush=True)
+            if {where == "waiting"}:
+                cellfeed.open({str(fifo)!r})
+            while True:
+                for batch in loader:
+                    pass
+        except KeyboardInterrupt:
+            print("interrupted", len(list(iterator)), flush=True)
+        os._exit(0)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "begun\n"
+    time.sleep(0.3)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert said == "interrupted 1500\n" and time.monotonic() - began < 5
+
+
+def test_a_process_ends_with_iterators_open(h5ad):
+    code = f"""
+        import cellfeed
+        loader = cellfeed.Loader({str(h5ad)!r}, batch_size=2, fetch_factor=8)
+        batches = [iter(loader) for _ in range(3)]
+        kept = [next(b) for b in batches]
+        print("end")
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end\n", "")
+
+
+def test_a_forked_child_reads_and_ends(h5ad):
+    # With an end of the interpreter in the child, where everything is dropped.
+    code = f"""
+        import cellfeed, os, sys, numpy as np
+        store = cellfeed.open({str(h5ad)!r})
+        loader = cellfeed.Loader(store, batch_size=16, fetch_factor=4)
+        running = iter(loader)
+        kept = next(running)
+        child = os.fork()
+        if child == 0:
+            rows = np.concatenate([b.rows for b in loader])
+            assert sorted(rows) == list(range(1003))
+            assert store.X[3:5].shape == (2, 120)
+            try:
+                next(running)
+            except RuntimeError as error:
+                assert "forked" in str(error)
+            else:
+                raise AssertionError("an iterator of the parent went on")
+            del kept
+            print("child", flush=True)
+            sys.exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        print("parent", 16 + sum(len(b) for b in running))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "child\nparent 1003\n", "")
+
+
+def test_a_file_that_goes_away_or_changes(h5ad, tmp_path):
+    path = tmp_path / "moving.h5ad"
+    shutil.copy(h5ad, path)
+    loader = cellfeed.Loader(path, batch_size=16, fetch_factor=2)
+    path.rename(tmp_path / "moved.h5ad")
+    # What is open stays open.
+    assert len(rows_of(loader)) == 1003
+    with pytest.raises(FileNotFoundError, match="moving.h5ad"):
+        cellfeed.Loader(path)
+    other = cellfeed.Loader(tmp_path / "moved.h5ad", batch_size=16, fetch_factor=2)
+    with open(tmp_path / "moved.h5ad", "r+b") as file:
+        file.truncate(5000)
+    with pytest.raises((OSError, ValueError), match="moved.h5ad"):
+        list(other)

@@ -35,7 +35,7 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "MINIBATCHES", default_value_t = 256)]
     pub(crate) fetch_factor: u64,
     /// How cells are chosen.
-    #[arg(long, value_enum, default_value = "block-shuffling")]
+    #[arg(long, value_enum, default_value = "stratified")]
     pub(crate) strategy: StrategyName,
     /// An obs column of labels to stratify by (several may be given) or of classes to balance.
     #[arg(long, value_name = "COLUMN")]

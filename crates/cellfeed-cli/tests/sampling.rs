@@ -95,7 +95,7 @@ fn inspect_a_number() -> String {
 #[test]
 fn columns_that_do_not_fit_are_explained() {
     for (options, why) in [
-        (&["--by", "drug"][..], "only stratified and class-balanced"),
+        (&["--strategy", "true-random", "--by", "drug"][..], "only stratified and class-balanced"),
         (&["--strategy", "stratified", "--by", "drugs"], "the store has"),
         (&["--strategy", "stratified", "--weights", "drug"], "for the weighted strategy only"),
         (&["--strategy", "class-balanced"], "name one obs column"),

@@ -48,7 +48,7 @@ class Loader:
     fetch_factor
         Minibatches that are read and shuffled together.
     strategy
-        ``"block_shuffling"``, ``"stratified"``, ``"true_random"``, ``"streaming"``,
+        ``"stratified"``, ``"block_shuffling"``, ``"true_random"``, ``"streaming"``,
         ``"streaming_shuffled"``, or an object such as ``cellfeed.ClassBalanced("cell_type")``.
     obs
         Obs columns to load beside the matrix.
@@ -111,7 +111,7 @@ class Loader:
         batch_size: int = 64,
         block_size: int | None = None,
         fetch_factor: int = 256,
-        strategy: str | _strategies.Strategy = "block_shuffling",
+        strategy: str | _strategies.Strategy = "stratified",
         obs: str | Iterable[str] = (),
         layer: str | None = None,
         output: Literal["numpy", "torch", "scipy"] = "numpy",

@@ -32,8 +32,6 @@ mod plot;
 mod report;
 mod session;
 mod steps;
-#[cfg(test)]
-mod tests;
 mod timing;
 mod watch;
 

@@ -1,1 +1,0 @@
-//! Tuning a store, as a whole.

@@ -158,7 +158,8 @@ fn ranks_share_a_subset() {
 #[test]
 fn a_plan_needs_no_store() {
     let args = ["plan", "--n-obs", "23", "--batch-size", "4", "--fetch-factor", "2"];
-    let args = [&args[..], &["--block-size", "4", "--json"]].concat();
+    let strategy = ["--strategy", "block-shuffling", "--block-size", "4", "--json"];
+    let args = [&args[..], &strategy].concat();
     let plan = json(&args);
     // From docs/sampling.md.
     assert_eq!(plan["ranges"], serde_json::json!([[8, 16]]));

@@ -17,13 +17,21 @@ pub(super) fn badness(candidate: &Candidate, target: Target) -> f64 {
     }
 }
 
+/// Runs from which on a speed stands by itself: a check's, beside the turns.
+const SURE: usize = 5;
+
+/// The speed to choose by. What was measured in few runs is drawn to what the others predict: else the
+/// one that chance made fastest would win.
 fn speed(candidate: &Candidate, state: PageCache) -> f64 {
-    candidate.speed(state).map_or(0.0, |speed| speed.best())
+    candidate.speed(state).map_or(0.0, |speed| match speed.measured {
+        Some(measured) if speed.runs < SURE => (measured * speed.predicted).max(0.0).sqrt(),
+        _ => speed.best(),
+    })
 }
 
 /// The best setting: of those that fit and meet the target the fastest; among those that are nearly as
-/// fast the most diverse, then one that needs no labels, then the one with the least memory. If none meets the target, the most
-/// diverse that fits; `None` if nothing fits.
+/// fast the most diverse, then one that needs no labels, then the one with the least memory. If none
+/// meets the target, the most diverse that fits; `None` if nothing fits.
 pub(super) fn best(candidates: &[Candidate], target: Target, state: PageCache) -> Option<usize> {
     let fitting = || candidates.iter().enumerate().filter(|(_, c)| c.fits);
     let meeting = fitting().filter(|(_, c)| c.meets);

@@ -302,9 +302,19 @@ mod tests {
 
     #[test]
     fn what_the_terms_do_not_know_is_learnt_from_neighbours() {
-        let law = |x: &Features| 3e-6 * (1.0 + 0.5 * (x.block.log2() - 4.0).sin());
-        let model = fit(law);
-        assert!(model.misfit() < 0.25, "{model:?}");
+        // A hump over middle blocks, as wide as a few steps: no sum of the terms has one.
+        let law = |x: &Features| 3e-6 * (1.0 + (-(x.block.log2() - 5.0).powi(2) / 8.0).exp());
+        let points: Vec<Point> = (0..=10)
+            .flat_map(|b| [4.0, 16.0, 64.0].map(|f| features(f64::from(1 << b), f)))
+            .map(|features| Point { features, seconds: law(&features) })
+            .collect();
+        let model = Model::fit(&points).unwrap();
+        let plain = Model { local: false, ..model.clone() };
+        assert!(model.misfit() < 0.6 * plain.misfit(), "{} {}", model.misfit(), plain.misfit());
+        // Between the points as well.
+        let between = features(24.0, 32.0);
+        let off = |model: &Model| (model.seconds(&between) / law(&between)).ln().abs();
+        assert!(off(&model) < 0.6 * off(&plain), "{} {}", off(&model), off(&plain));
         // Far from all points nothing is learnt: still a positive number of seconds.
         assert!(model.seconds(&features(1e6, 1e6)) > 0.0);
     }

@@ -103,7 +103,9 @@ impl Session<'_> {
                 }
                 let run = Run { setting, state, read_ahead: 1, threads: None, duration };
                 let timed = self.time(run, None)?;
-                self.rates(state)[setting].push(timed.rate());
+                if !timed.cut_off {
+                    self.rates(state)[setting].push(timed.rate());
+                }
                 self.watch.step();
             }
         }

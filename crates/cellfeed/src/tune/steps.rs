@@ -85,19 +85,26 @@ impl Session<'_> {
                 break *done;
             }
             let late = self.watch.each(CHECKING_ENDS, 1).is_zero();
-            if !checks.is_empty() && (late || checks.len() >= CHECKS) {
+            let last = !checks.is_empty() && (late || checks.len() >= CHECKS);
+            let wanted = if last {
                 // Of those that were run, the best: what was not may be a mistake of the model.
                 let mut run: Vec<Candidate> = candidates.clone();
-                for (i, c) in run.iter_mut().enumerate() {
-                    c.fits &= checks.iter().any(|(j, _)| i == *j);
+                for c in &mut run {
+                    c.fits &= c.speed(state).is_some_and(|s| s.measured.is_some());
                 }
-                let best = best(&run, self.options.target, state);
-                let found = checks.iter().find(|(i, _)| Some(*i) == best);
-                break *found.ok_or_else(|| Error::internal("nothing was checked"))?;
+                best(&run, self.options.target, state).unwrap_or(wanted)
+            } else {
+                wanted
+            };
+            if let Some(done) = checks.iter().find(|(i, _)| *i == wanted) {
+                break *done;
             }
             let check = self.check(wanted, state, labels, &mut samples[wanted])?;
             checks.push((wanted, check));
             candidates = self.candidates(&samples, target_entropy);
+            if last {
+                break (wanted, check);
+            }
         };
         self.watch.stage(TuneStage::Trying, 1)?;
         let read_ahead_trials = self.try_read_ahead(recommended, state)?;
@@ -291,17 +298,21 @@ impl Session<'_> {
             samples.add(&self.settings[setting].plan, labels, window)?;
             self.watch.tick()?;
         }
-        let (mut rates, mut cells) = (Vec::new(), 0);
+        let (mut rates, mut cut, mut cells) = (Vec::new(), Vec::new(), 0);
         let mut seen = Samples::default();
         let each = self.watch.each(CHECKING_ENDS, CHECK_RUNS + 1);
         for _ in 0..CHECK_RUNS {
             let mut labels_seen = Seen::new(labels, batch_size, window);
             let run = Run { setting, state, read_ahead: 1, threads: None, duration: each };
             let timed = self.time(run, Some(&mut labels_seen))?;
-            rates.push(timed.rate());
+            if timed.cut_off { &mut cut } else { &mut rates }.push(timed.rate());
             cells += timed.all_cells;
             seen.take(&labels_seen.meter);
             self.watch.step();
+        }
+        // Runs that were all cut off still say that it is slow.
+        if rates.is_empty() {
+            rates = cut;
         }
         let range = (
             rates.iter().copied().fold(f64::MAX, f64::min),
@@ -371,7 +382,9 @@ impl Session<'_> {
                 let (read_ahead, threads) = of(way);
                 let run = Run { setting, state, read_ahead, threads, duration };
                 let timed = self.time(run, None)?;
-                rates[i].push(timed.rate());
+                if !timed.cut_off || rates[i].is_empty() {
+                    rates[i].push(timed.rate());
+                }
             }
             if self.watch.each(share, 1).is_zero() {
                 break;

@@ -20,6 +20,8 @@ pub(super) struct Timed {
     pub(super) seconds: f64,
     /// All cells that the run handed out.
     pub(super) all_cells: u64,
+    /// Whether it was cut off before a whole fetch was timed: then it tells too little to be used.
+    pub(super) cut_off: bool,
 }
 
 impl Timed {
@@ -78,6 +80,7 @@ pub(super) fn run(
     let end_epoch = if span.one_epoch { span.epoch.saturating_add(1) } else { u64::MAX };
     let (start, mut cells) = (Instant::now(), 0u64);
     let (mut first, mut last) = (None, None);
+    let mut cut_off = false;
     for minibatch in loader.epochs(span.epoch..end_epoch)? {
         let minibatch = minibatch?;
         cells += minibatch.n_cells() as u64;
@@ -100,8 +103,8 @@ pub(super) fn run(
             }
         }
         if elapsed >= span.duration.mul_f64(PATIENCE) {
-            // Whole fetches, if there was one, count alone.
-            last = last.or(first.map(|_| (now, cells)));
+            // Whole fetches count alone.
+            cut_off = last.is_none();
             break;
         }
     }
@@ -110,7 +113,12 @@ pub(super) fn run(
         // Too short for more than to time all of it.
         _ => ((start, 0), (Instant::now(), cells)),
     };
-    Ok(Timed { cells: to.1 - from.1, seconds: (to.0 - from.0).as_secs_f64(), all_cells: cells })
+    Ok(Timed {
+        cells: to.1 - from.1,
+        seconds: (to.0 - from.0).as_secs_f64(),
+        all_cells: cells,
+        cut_off,
+    })
 }
 
 /// The middle of some numbers; 0 of none.

@@ -2,33 +2,14 @@
 
 use crate::interrupt;
 use crate::people::{self, count, say, say_json};
-use cellfeed::diversity::{DiversityMeter, Expected, LabelStructure, Labels, Sampling, expected};
-use cellfeed::{Error, OpenOptions, Plan, PlanOptions, Result, Strategy};
+use crate::sampling::{Sampling as Options, StrategyName};
+use crate::stream::JoinName;
+use cellfeed::diversity::{
+    DiversityMeter, Expected, LabelStructure, Labels, Sampling, expected, expected_in_order,
+};
+use cellfeed::{Error, OpenOptions, Plan, Result, Store, Strata, Strategy, Subset, open_many};
+use clap::ValueEnum;
 use serde::Serialize;
-
-/// Strategies whose diversity theory knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Name {
-    /// Blocks of neighbouring cells in random order, cells shuffled in each fetch.
-    BlockShuffling,
-    /// File order.
-    Streaming,
-    /// File order, cells shuffled in each fetch.
-    StreamingShuffled,
-    /// Single cells in random order.
-    TrueRandom,
-}
-
-impl Name {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::BlockShuffling => "block-shuffling",
-            Self::Streaming => "streaming",
-            Self::StreamingShuffled => "streaming-shuffled",
-            Self::TrueRandom => "true-random",
-        }
-    }
-}
 
 /// Measure how diverse minibatches are, against what theory expects.
 ///
@@ -42,34 +23,25 @@ impl Name {
 #[command(after_help = "Examples:\n  \
     cellfeed entropy atlas.h5ad --label plate\n  \
     cellfeed entropy atlas.h5ad --label drug --block-size 64 --fetch-factor 64\n  \
+    cellfeed entropy atlas.h5ad --label drug --strategy stratified --by drug\n  \
+    cellfeed entropy atlas.h5ad --label drug --subset 'plate != plate14' --world-size 4\n  \
     cellfeed entropy atlas.h5ad --label drug --strategy streaming-shuffled --minibatches 5000\n  \
     cellfeed entropy atlas.h5ad --label cell_type --json | jq .measured\n\n\
-    If DEFF is far above 1, raise --fetch-factor or lower --block-size. Minibatches that are not\n\
-    full are not counted; cells without a label count as one more label.")]
+    If DEFF is far above 1, stratify, raise --fetch-factor or lower --block-size. Minibatches that\n\
+    are not full are not counted; cells without a label count as one more label.")]
 pub(crate) struct EntropyArgs {
-    /// The store, in any format that `stream` reads.
-    store: String,
+    /// The store, in any format that `stream` reads. Several are read as one.
+    #[arg(required = true, value_name = "STORE")]
+    stores: Vec<String>,
     /// The obs column: categories, text, whole numbers or booleans.
     #[arg(long, value_name = "COLUMN")]
     label: String,
-    /// How cells are chosen.
-    #[arg(long, value_enum, default_value = "block-shuffling")]
-    strategy: Name,
-    /// Cells in a minibatch.
-    #[arg(long, value_name = "CELLS", default_value_t = 64)]
-    batch_size: u64,
-    /// Cells next to each other on disk that stay together; for block-shuffling.
-    #[arg(long, value_name = "CELLS", default_value_t = 16)]
-    block_size: u64,
-    /// Minibatches that are read and shuffled together.
-    #[arg(long, value_name = "MINIBATCHES", default_value_t = 256)]
-    fetch_factor: u64,
-    /// Seed of every random choice.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    seed: u64,
-    /// The epoch, or the first of several.
-    #[arg(long, value_name = "EPOCH", default_value_t = 0)]
-    epoch: u64,
+    #[command(flatten)]
+    sampling: Options,
+    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14' or 'drug ==
+    /// a,b'; may be given several times, all must hold.
+    #[arg(long, value_name = "CONDITION")]
+    subset: Vec<String>,
     /// Measure so many minibatches, of several epochs if one has fewer [default: one epoch].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     minibatches: Option<u64>,
@@ -93,16 +65,24 @@ struct Report {
     n_labels: usize,
     /// Cells without a label; they count as one more label.
     n_missing: u64,
-    strategy: &'static str,
+    strategy: String,
+    by: Vec<String>,
     batch_size: u64,
     block_size: Option<u64>,
     fetch_factor: u64,
+    rank: u64,
+    world_size: u64,
     seed: u64,
     epoch: u64,
     window: u64,
+    /// Of the label in the cells that are chosen from.
+    entropy_store: f64,
     on_disk: OnDisk,
     measured: Measured,
-    theory: Theory,
+    /// Null where there is no closed form.
+    theory: Option<Theory>,
+    /// What theory leaves out, and why.
+    note: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -167,47 +147,66 @@ pub(crate) fn run(args: &EntropyArgs) -> Result<()> {
     if args.json { say_json(&report) } else { print(&report) }
 }
 
+const NO_THEORY: &str = "there is no closed form for weighted sampling; DEFF is measured against the \
+     shares that labels have in what is drawn";
+const RANKS: &str = "no DEFF of a window is expected for streaming on several ranks: fetches that \
+     follow each other on a rank do not in the file";
+
 fn report(args: &EntropyArgs) -> Result<Report> {
-    let strategy = match args.strategy {
-        Name::BlockShuffling => Strategy::BlockShuffling { block_size: args.block_size },
-        Name::Streaming => Strategy::Streaming { shuffle: false },
-        Name::StreamingShuffled => Strategy::Streaming { shuffle: true },
-        Name::TrueRandom => Strategy::TrueRandom,
-    };
-    let sampling = match args.strategy {
-        Name::BlockShuffling => Sampling::Blocks { block_size: args.block_size },
-        Name::Streaming => Sampling::Streaming,
-        Name::StreamingShuffled => Sampling::StreamingShuffled,
-        Name::TrueRandom => Sampling::Blocks { block_size: 1 },
-    };
-    let options = PlanOptions::default()
-        .with_batch_size(args.batch_size)
-        .with_fetch_factor(args.fetch_factor)
-        .with_seed(args.seed);
+    let sampling = &args.sampling;
+    let strategy = sampling.strategy()?;
     // Wrong sizes are told before anything is read.
-    Plan::new(0, strategy, &options)?;
-    let store = cellfeed::open(&args.store, &OpenOptions::default())?;
-    let plan = Plan::new(store.n_obs(), strategy, &options)?;
+    let blocks = Strategy::BlockShuffling { block_size: sampling.block_size };
+    Plan::new(1 << 62, blocks, &sampling.options())?;
+    // Genes play no part, so that stores which have none in common will do.
+    let store = open_many(&args.stores, &OpenOptions::default(), &JoinName::Outer.options())?;
+    let subset = store.subset(&args.subset)?;
+    let plan = sampling.plan(&store, subset.clone())?;
     let labels = Labels::read(store.backend().as_ref(), &args.label)?;
+    let of_subset = labels.of_subset(&subset)?;
     interrupt::check()?;
-    let theory = expected(&labels, sampling, args.batch_size, args.fetch_factor, args.window)?;
+    let mut theory = theory(args, &store, &subset, strategy, &of_subset)?;
     interrupt::check()?;
     let mut structure = LabelStructure::new(LAGS);
-    structure.extend(labels.codes());
-    let measured = measure(args, &plan, &labels)?;
-    let missing = labels.n_missing();
+    structure.extend(of_subset.codes());
+    let weighted = theory.is_none();
+    let counts = if weighted {
+        // Labels come as often as weights say.
+        let mut counts = vec![0; labels.counts().len()];
+        minibatches(args, &plan, &labels, |codes| {
+            codes.iter().filter_map(|&c| usize::try_from(c).ok()).for_each(|c| counts[c] += 1);
+        })?;
+        counts
+    } else {
+        of_subset.counts().to_vec()
+    };
+    let measured = measure(args, &plan, &labels, &counts)?;
+    let streaming = matches!(strategy, Strategy::Streaming { .. });
+    let mut note = weighted.then_some(NO_THEORY);
+    if streaming && args.window > 1 && sampling.world_size > 1 {
+        note = Some(RANKS);
+        theory = theory.map(|t| Theory { deff_w: None, ..t });
+    }
+    let missing = of_subset.n_missing();
+    let present = of_subset.counts().iter().filter(|&&c| c > 0).count();
+    let shares: Vec<f64> = of_subset.counts().iter().map(|&c| c as f64).collect();
+    let name = sampling.strategy.to_possible_value().map(|v| v.get_name().to_owned());
     Ok(Report {
         label: args.label.clone(),
-        n_cells: plan.n_obs(),
-        n_labels: labels.names().len() - usize::from(missing > 0),
+        n_cells: subset.n_cells(),
+        n_labels: present - usize::from(missing > 0),
         n_missing: missing,
-        strategy: args.strategy.as_str(),
-        batch_size: args.batch_size,
-        block_size: (args.strategy == Name::BlockShuffling).then_some(args.block_size),
-        fetch_factor: args.fetch_factor,
-        seed: args.seed,
-        epoch: args.epoch,
+        strategy: name.unwrap_or_default(),
+        by: sampling.by.clone(),
+        batch_size: sampling.batch_size,
+        block_size: strategy.block_size().filter(|_| strategy != Strategy::TrueRandom),
+        fetch_factor: sampling.fetch_factor,
+        rank: sampling.rank,
+        world_size: sampling.world_size,
+        seed: sampling.seed,
+        epoch: sampling.epoch,
         window: args.window,
+        entropy_store: cellfeed::diversity::shares_entropy(&shares),
         on_disk: OnDisk {
             n_runs: structure.n_runs(),
             mean_run: structure.mean_run(),
@@ -216,19 +215,67 @@ fn report(args: &EntropyArgs) -> Result<Report> {
             autocorrelation: structure.autocorrelation().map(|(lag, r)| Lag { lag, r }).collect(),
         },
         measured,
-        theory: theory.into(),
+        theory,
+        note,
     })
 }
 
-/// Runs the plan over the labels alone.
-fn measure(args: &EntropyArgs, plan: &Plan, labels: &Labels) -> Result<Measured> {
+/// What is expected, for strategies that have a closed form.
+fn theory(
+    args: &EntropyArgs,
+    store: &Store,
+    subset: &Subset,
+    strategy: Strategy,
+    labels: &Labels,
+) -> Result<Option<Theory>> {
+    let options = &args.sampling;
+    let (b, m, f) = (options.block_size, options.batch_size, options.fetch_factor);
+    let sampling = match options.strategy {
+        StrategyName::BlockShuffling => Sampling::Blocks { block_size: b },
+        StrategyName::Stratified if !options.by.is_empty() => {
+            let strata = Strata::read(store.backend().as_ref(), subset, b, &options.by)?;
+            let expected = expected_in_order(labels, b, strata.blocks(), m, f, args.window)?;
+            return Ok(Some(expected.into()));
+        }
+        StrategyName::Stratified => Sampling::StratifiedBlocks { block_size: b },
+        StrategyName::Streaming => Sampling::Streaming,
+        StrategyName::StreamingShuffled => Sampling::StreamingShuffled,
+        StrategyName::TrueRandom => Sampling::Blocks { block_size: 1 },
+        StrategyName::Weighted | StrategyName::ClassBalanced => return Ok(None),
+    };
+    debug_assert!(!matches!(strategy, Strategy::BlockWeighted { .. }));
+    expected(labels, sampling, m, f, args.window).map(|e| Some(e.into()))
+}
+
+fn measure(args: &EntropyArgs, plan: &Plan, labels: &Labels, counts: &[u64]) -> Result<Measured> {
+    let mut meter = DiversityMeter::new(counts, args.sampling.batch_size, args.window);
+    minibatches(args, plan, labels, |codes| meter.push(codes))?;
+    Ok(Measured {
+        n_minibatches: meter.n_minibatches(),
+        n_partial: meter.n_partial(),
+        entropy_mean: meter.entropy_mean(),
+        entropy_spread: meter.entropy_spread(),
+        deff_1: meter.deff_1(),
+        deff_w: meter.deff_w(),
+    })
+}
+
+/// Runs the plan over the labels alone, minibatch by minibatch.
+fn minibatches(
+    args: &EntropyArgs,
+    plan: &Plan,
+    labels: &Labels,
+    mut take: impl FnMut(&[u32]),
+) -> Result<()> {
     let wanted = args.minibatches.unwrap_or_else(|| plan.n_minibatches());
+    if plan.n_minibatches() == 0 {
+        return Err(Error::invalid_input("an epoch has no minibatch; lower --batch-size"));
+    }
     let bar = people::progress_bar(args.quiet || args.json, Some(wanted), "minibatches");
-    let mut meter = DiversityMeter::new(labels.counts(), args.batch_size, args.window);
     let mut left = wanted;
     let mut codes: Vec<u32> = Vec::new();
     let mut minibatch_codes: Vec<u32> = Vec::new();
-    let mut epoch = args.epoch;
+    let mut epoch = args.sampling.epoch;
     while left > 0 {
         for k in 0..plan.n_fetches() {
             interrupt::check()?;
@@ -247,7 +294,7 @@ fn measure(args: &EntropyArgs, plan: &Plan, labels: &Labels) -> Result<Measured>
                 minibatch_codes.clear();
                 let position = |&p: &u32| usize::try_from(p).unwrap_or(usize::MAX);
                 minibatch_codes.extend(minibatch.iter().map(position).filter_map(|p| codes.get(p)));
-                meter.push(&minibatch_codes);
+                take(&minibatch_codes);
                 left -= 1;
                 bar.inc(1);
             }
@@ -258,14 +305,7 @@ fn measure(args: &EntropyArgs, plan: &Plan, labels: &Labels) -> Result<Measured>
         epoch = epoch.wrapping_add(1);
     }
     bar.finish_and_clear();
-    Ok(Measured {
-        n_minibatches: meter.n_minibatches(),
-        n_partial: meter.n_partial(),
-        entropy_mean: meter.entropy_mean(),
-        entropy_spread: meter.entropy_spread(),
-        deff_1: meter.deff_1(),
-        deff_w: meter.deff_w(),
-    })
+    Ok(())
 }
 
 fn print(r: &Report) -> Result<()> {
@@ -278,7 +318,7 @@ fn print(r: &Report) -> Result<()> {
         r.label,
         count(r.n_cells),
         count(u64::try_from(r.n_labels).unwrap_or(u64::MAX)),
-        r.theory.entropy_store
+        r.entropy_store
     ))?;
     if r.n_missing > 0 {
         say(format_args!(
@@ -302,8 +342,14 @@ fn print(r: &Report) -> Result<()> {
     if !lags.is_empty() {
         say(format_args!("            autocorrelation {}", lags.join(", ")))?;
     }
+    let by = if r.by.is_empty() { String::new() } else { format!(" by {}", r.by.join(", ")) };
+    let rank = if r.world_size > 1 {
+        format!(", rank {} of {}", r.rank, r.world_size)
+    } else {
+        String::new()
+    };
     say(format_args!(
-        "  plan      {}{blocks}, minibatches of {}, fetches of {} minibatches",
+        "  plan      {}{by}{blocks}{rank}, minibatches of {}, fetches of {} minibatches",
         r.strategy,
         count(r.batch_size),
         count(r.fetch_factor)
@@ -315,21 +361,29 @@ fn print(r: &Report) -> Result<()> {
         String::new()
     };
     say(format_args!("            {} minibatches measured{partial}", count(m.n_minibatches)))?;
-    let t = &r.theory;
-    let line = |what: &str, measured: &str, theory: &str| {
+    let line = |what: &str, measured: &str, theory: Option<f64>, digits: usize| {
+        let theory = or_dash(theory, digits);
         say(format_args!("  {what:<24}{measured:>18}{theory:>10}"))
     };
     let spread = m.entropy_spread.map(|s| format!(" +- {s:.3}")).unwrap_or_default();
     let mean = format!("{}{spread}", or_dash(m.entropy_mean, 4));
-    line("", "measured", "theory")?;
-    line("entropy, bits", &mean, &format!("{:.4}", t.entropy))?;
-    line("DEFF_1", &or_dash(m.deff_1, 3), &or_dash(t.deff_1, 3))?;
-    line(&format!("DEFF_{}", r.window), &or_dash(m.deff_w, 3), &or_dash(t.deff_w, 3))?;
+    let t = r.theory.as_ref();
+    say(format_args!("  {:<24}{:>18}{:>10}", "", "measured", "theory"))?;
+    line("entropy, bits", &mean, t.map(|t| t.entropy), 4)?;
+    line("DEFF_1", &or_dash(m.deff_1, 3), t.and_then(|t| t.deff_1), 3)?;
+    let window = format!("DEFF_{}", r.window);
+    line(&window, &or_dash(m.deff_w, 3), t.and_then(|t| t.deff_w), 3)?;
+    if let Some(note) = r.note {
+        say(format_args!("  note      {note}"))?;
+    }
+    let Some(t) = t else { return Ok(()) };
     let range = match t.entropy_lower_bound {
         Some(low) => format!("{low:.3} to {:.3}", t.entropy_upper_bound),
         None => format!("at most {:.3}", t.entropy_upper_bound),
     };
-    say(format_args!("  bounds    {range} bits, by the fetch factor"))?;
+    say(format_args!(
+        "  bounds    {range} bits, by the fetch factor, if blocks are not stratified"
+    ))?;
     let pure = match t.entropy_pure_blocks {
         Some(pure) => format!(", if each block had one label {pure:.3}"),
         None => String::new(),

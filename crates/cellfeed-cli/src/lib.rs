@@ -15,6 +15,8 @@ mod plan;
 mod sampling;
 mod stream;
 mod transforming;
+mod tune;
+mod tune_print;
 mod usage;
 mod verify;
 
@@ -35,6 +37,7 @@ use std::ffi::OsString;
     after_help = "Start with `cellfeed demo`, then try your own file:\n  \
     cellfeed inspect atlas.h5ad\n  \
     cellfeed stream atlas.h5ad --label cell_type\n  \
+    cellfeed tune atlas.h5ad --label cell_type\n  \
     cellfeed convert atlas.h5ad atlas.csr"
 )]
 struct Cli {
@@ -49,6 +52,7 @@ enum Command {
     Stream(Box<stream::StreamArgs>),
     Entropy(entropy::EntropyArgs),
     Plan(plan::PlanArgs),
+    Tune(Box<tune::TuneArgs>),
     Convert(Box<convert::ConvertArgs>),
     Verify(verify::VerifyArgs),
     Generate(Box<generate::GenerateArgs>),
@@ -72,6 +76,7 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Stream(args) => stream::run(&args),
         Command::Entropy(args) => entropy::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,

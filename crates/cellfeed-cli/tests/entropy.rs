@@ -29,6 +29,7 @@ fn measure_and_theory_agree_for_every_strategy() {
         ("streaming-shuffled", "16"),
         ("block-shuffling", "16"),
         ("true-random", "4"),
+        ("stratified", "16"),
     ] {
         for label in ["plate", "drug"] {
             let report = json(&[
@@ -83,6 +84,45 @@ fn entropy_is_what_stream_reports() {
         assert_eq!(report["measured"]["n_partial"], 1);
         assert_eq!(streamed["n_minibatches"], 417);
     }
+}
+
+/// Subsets, ranks, several stores and every strategy: theory where there is one, and else said so.
+#[test]
+fn what_stream_takes_entropy_takes() {
+    let base = ["entropy", atlas(), "--label", "drug", "--fetch-factor", "16", "--json"];
+    let run = |more: &[&str]| json(&[&base[..], more].concat());
+    let plain = run(&["--strategy", "stratified", "--minibatches", "3000"]);
+    let by = run(&["--strategy", "stratified", "--by", "drug", "--minibatches", "3000"]);
+    for report in [&plain, &by] {
+        let (measured, theory) = (&report["measured"], &report["theory"]);
+        let ratio = number(&measured["deff_w"]) / number(&theory["deff_w"]);
+        assert!((ratio - 1.0).abs() < 0.06, "{report}");
+    }
+    assert!(number(&by["measured"]["deff_w"]) < number(&plain["measured"]["deff_w"]));
+    let part = run(&["--subset", "plate != plate1", "--rank", "1", "--world-size", "2"]);
+    assert!(part["n_cells"].as_u64().unwrap() < 20_000);
+    assert_eq!((&part["world_size"], &part["rank"]), (&Value::from(2), &Value::from(1)));
+    assert!(number(&part["entropy_store"]) < number(&plain["entropy_store"]));
+    let streaming = run(&["--strategy", "streaming", "--world-size", "2"]);
+    assert!(streaming["theory"]["deff_w"].is_null() && streaming["note"].is_string());
+    assert!(streaming["theory"]["deff_1"].is_f64());
+    let balanced = run(&["--strategy", "class-balanced", "--by", "drug"]);
+    assert!(balanced["theory"].is_null() && balanced["note"].is_string(), "{balanced}");
+    assert!(number(&balanced["measured"]["entropy_mean"]) > 0.0);
+    let text = out(&[
+        "entropy",
+        atlas(),
+        "--label",
+        "drug",
+        "--strategy",
+        "class-balanced",
+        "--by",
+        "drug",
+    ]);
+    assert!(text.contains("no closed form"), "{text}");
+    let two = json(&["entropy", atlas(), atlas(), "--label", "plate", "--json"]);
+    assert_eq!(two["n_cells"], 40_000);
+    assert_eq!(two["on_disk"]["n_runs"], 28);
 }
 
 #[test]

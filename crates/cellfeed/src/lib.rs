@@ -24,6 +24,7 @@ mod format;
 mod open;
 mod sample;
 mod transpose;
+pub mod tune;
 mod verify;
 
 pub use cellfeed_core::*;

@@ -1,9 +1,10 @@
 //! A label of every cell as a small integer: what is read of an obs column.
 
 use crate::backend::Backend;
+use crate::plan::Subset;
 use crate::rows::RowRanges;
 use crate::schema::{ColumnKind, Schema};
-use crate::{Error, Result};
+use crate::{Error, Result, as_u64};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
@@ -74,6 +75,34 @@ impl Labels {
             self.counts[index(code)] += 1;
         }
         Ok(())
+    }
+
+    /// Those of a subset's cells, with the same codes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a subset of a store of another
+    /// size.
+    pub fn of_subset(&self, subset: &Subset) -> Result<Self> {
+        if subset.n_obs() != as_u64(self.codes.len()) {
+            return Err(Error::invalid_input(format!(
+                "the subset is of {} cells, and there are labels of {}",
+                subset.n_obs(),
+                self.codes.len()
+            )));
+        }
+        let mut codes = Vec::with_capacity(usize::try_from(subset.n_cells()).unwrap_or(0));
+        let mut counts = vec![0; self.counts.len()];
+        for start in (0..subset.n_cells()).step_by(1 << 16) {
+            let mut rows = RowRanges::empty();
+            subset.rows(start..(start + (1 << 16)).min(subset.n_cells()), &mut rows);
+            for range in rows.as_slice() {
+                let at = |row: u64| usize::try_from(row).unwrap_or(usize::MAX);
+                let part = self.codes.get(at(range.start)..at(range.end));
+                codes.extend_from_slice(part.unwrap_or_default());
+            }
+        }
+        codes.iter().for_each(|&code| counts[index(code)] += 1);
+        Ok(Self { codes, counts, coder: self.coder.clone() })
     }
 
     /// The code of each cell, in file order.

@@ -10,6 +10,7 @@ mod entropy;
 mod labels;
 mod meter;
 mod numbers;
+mod strata;
 mod stretches;
 mod structure;
 #[cfg(test)]
@@ -25,7 +26,7 @@ pub use labels::Labels;
 pub(crate) use labels::{Coder, check_label};
 pub use meter::DiversityMeter;
 pub use structure::LabelStructure;
-pub use theory::{Expected, Sampling, expected};
+pub use theory::{Expected, Sampling, expected, expected_in_order};
 
 use crate::{Error, Result};
 use arrow_array::cast::AsArray;

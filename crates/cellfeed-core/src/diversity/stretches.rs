@@ -205,32 +205,42 @@ pub(super) fn entropy_of_fetches(codes: &[u32], labels: usize, b: u64, fetch: u6
     sum / n
 }
 
-/// How probably two cells of a fetch are of one block, times the correlation that they then have; plain
-/// and as [`Stretches::within_for_entropy`] has it. For fetches that cut blocks in two, where parts of
-/// blocks are more alike in themselves than whole ones.
-pub(super) fn shared_in_cut_fetches(
-    codes: &[u32],
-    counts: &[u64],
-    b: u64,
-    fetch: u64,
-) -> (f64, f64) {
-    let pairs = |cells: u64| cells as f64 * (cells as f64 - 1.0);
-    let of = |part: Range<u64>| {
-        let pairs = pairs(part.end - part.start);
-        if pairs <= 0.0 {
-            return (0.0, 0.0);
+/// How probably two cells are of one block, times the correlation that they then have, where fetches
+/// cut blocks in two: parts of blocks are more alike in themselves than with each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CutBlocks {
+    /// Of two cells of a fetch: plain, and as [`Stretches::within_for_entropy`] has it.
+    pub(super) within: [f64; 2],
+    /// Of a cell of a fetch and one of the next, for blocks that are not longer than a fetch.
+    pub(super) next: f64,
+}
+
+impl CutBlocks {
+    pub(super) fn count(codes: &[u32], counts: &[u64], b: u64, fetch: u64) -> Self {
+        let pairs = |cells: u64| cells as f64 * (cells as f64 - 1.0);
+        let of = |part: Range<u64>| {
+            let pairs = pairs(part.end - part.start);
+            if pairs <= 0.0 {
+                return [0.0; 2];
+            }
+            let stretches = Stretches::count_parts(codes, counts.len(), b, part, 0);
+            [pairs * stretches.within(counts), pairs * stretches.within_for_entropy(counts)]
+        };
+        let whole = if b <= fetch { of(0..b) } else { [0.0; 2] };
+        let (mut sums, mut parts, mut cut_in_two, mut n) = ([0.0; 2], 0.0, 0.0, 0.0);
+        for (offset, cut) in Cuts::at_most(MOST_CUTS, b, fetch).offsets() {
+            let (head, tail) = (of(offset..offset + cut.head), of(0..cut.tail));
+            for x in 0..2 {
+                sums[x] += head[x] + tail[x] + cut.whole as f64 * whole[x];
+            }
+            parts += head[0] + of(0..offset)[0];
+            cut_in_two += f64::from(offset > 0);
+            n += 1.0;
         }
-        let stretches = Stretches::count_parts(codes, counts.len(), b, part, 0);
-        (pairs * stretches.within(counts), pairs * stretches.within_for_entropy(counts))
-    };
-    let whole = if b <= fetch { of(0..b) } else { (0.0, 0.0) };
-    let (mut sums, mut n) = ((0.0, 0.0), 0.0);
-    for (offset, cut) in Cuts::at_most(MOST_CUTS, b, fetch).offsets() {
-        let (head, tail) = (of(offset..offset + cut.head), of(0..cut.tail));
-        sums.0 += head.0 + tail.0 + cut.whole as f64 * whole.0;
-        sums.1 += head.1 + tail.1 + cut.whole as f64 * whole.1;
-        n += 1.0;
+        let all = n * pairs(fetch).max(1.0);
+        // Pairs of a block that are not in one part; each was counted twice.
+        let next = (cut_in_two * whole[0] - parts) / 2.0;
+        let all_next = n * fetch as f64 * fetch as f64;
+        Self { within: sums.map(|sum| sum / all), next: next / all_next }
     }
-    let all = n * pairs(fetch).max(1.0);
-    (sums.0 / all, sums.1 / all)
 }

@@ -6,7 +6,8 @@ use super::entropy::{
     expected_entropy_without_replacement, normalised, second_order, shares_entropy,
 };
 use super::labels::Labels;
-use super::stretches::{Stretches, entropy_of_fetches, shared_in_cut_fetches};
+use super::strata::{Apart, Strata};
+use super::stretches::{CutBlocks, Stretches, entropy_of_fetches};
 use crate::as_u64;
 use crate::{Error, Result};
 
@@ -24,6 +25,21 @@ pub enum Sampling {
         /// Cells of a block.
         block_size: u64,
     },
+    /// Blocks of `block_size` cells, of which each fetch takes one at random from each of as many equal
+    /// stretches of the file as it has blocks; cells shuffled in each fetch.
+    StratifiedBlocks {
+        /// Cells of a block.
+        block_size: u64,
+    },
+}
+
+impl Sampling {
+    fn block_size(self) -> Option<u64> {
+        match self {
+            Self::Blocks { block_size } | Self::StratifiedBlocks { block_size } => Some(block_size),
+            Self::Streaming | Self::StreamingShuffled => None,
+        }
+    }
 }
 
 /// What is expected of minibatches. Entropies are in bits.
@@ -62,10 +78,14 @@ pub struct Expected {
 /// - **Blocks:** as [`expected_entropy_pure_blocks`], but with the label counts that the blocks of this
 ///   file have in place of one label a block, and with a correction to second order for blocks that
 ///   are drawn without replacement from a file of `n` cells.
+/// - **Stratified blocks:** with `b` a divisor of `F` and at most 256 blocks a fetch, the label counts of
+///   the blocks of each stretch as distributions, added up; else from blocks, by the second order
+///   in the design effect, which is near 1 then.
 ///
 /// In design effects two cells of different blocks have the correlation
 /// `rho_x = -(1 + (b - 1) rho)/(n - b)`, since an epoch draws without replacement; without blocks all
-/// correlations are those counted on disk. If `f` minibatches are more than the store has, a fetch is
+/// correlations are those counted on disk. With stratified blocks, the labels of the stretches are
+/// counted: see `docs/diversity.md`. If `f` minibatches are more than the store has, a fetch is
 /// the store. The shorter last fetch of an epoch counts by its minibatches. Where `b` does not divide `F`
 /// the mean is over the places at which fetches cut blocks, at most sixteen of them for `entropy`.
 ///
@@ -73,8 +93,41 @@ pub struct Expected {
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a size of zero, a window of more
 /// than 2^20 minibatches, and for a store with fewer cells than a minibatch.
 pub fn expected(labels: &Labels, sampling: Sampling, m: u64, f: u64, w: u64) -> Result<Expected> {
+    expected_of(labels, sampling, None, m, f, w)
+}
+
+/// [`expected`] of [`Sampling::StratifiedBlocks`] over a list of blocks in another order than that of
+/// the file, as by another label: `order` has the number of each full block once.
+///
+/// # Errors
+/// As [`expected`]; and if `order` is not of as many blocks, or names one that there is not.
+pub fn expected_in_order(
+    labels: &Labels,
+    block_size: u64,
+    order: &[u32],
+    m: u64,
+    f: u64,
+    w: u64,
+) -> Result<Expected> {
+    let full = as_u64(labels.codes().len()).checked_div(block_size).unwrap_or(0);
+    if as_u64(order.len()) != full || order.iter().any(|&block| u64::from(block) >= full) {
+        return Err(Error::invalid_input(format!(
+            "the order of blocks must list each of the {full} full blocks of {block_size} cells once"
+        )));
+    }
+    expected_of(labels, Sampling::StratifiedBlocks { block_size }, Some(order), m, f, w)
+}
+
+fn expected_of(
+    labels: &Labels,
+    sampling: Sampling,
+    order: Option<&[u32]>,
+    m: u64,
+    f: u64,
+    w: u64,
+) -> Result<Expected> {
     let n = as_u64(labels.codes().len());
-    let block = if let Sampling::Blocks { block_size } = sampling { block_size } else { 1 };
+    let block = sampling.block_size().unwrap_or(1);
     for (value, name) in
         [(m, "batch_size"), (f, "fetch_factor"), (w, "the window"), (block, "block_size")]
     {
@@ -105,12 +158,19 @@ pub fn expected(labels: &Labels, sampling: Sampling, m: u64, f: u64, w: u64) -> 
             store.with_last(|f| store.stretches(if f == store.f { full } else { last }, f))
         }
         Sampling::Blocks { block_size } => store.with_last(|f| store.blocks(block_size.min(n), f)),
+        Sampling::StratifiedBlocks { block_size } => {
+            let b = block_size.min(n);
+            let per_fetch = (m * store.f / b).max(1);
+            let strata = Strata::new(labels.codes(), labels.counts(), b, per_fetch, order);
+            let apart = strata.apart();
+            store.with_last(|f| store.stratified(b, f, per_fetch, strata, &apart))
+        }
     };
     let Found { entropy, rho, deff_of_entropy, deff_1: one, deff_w: many } = found;
     let shares = normalised(&counts);
     let varies = shares.len() > 1;
     let bounds = |b: u64| entropy_bounds(&counts, m, b).0;
-    let blocks = matches!(sampling, Sampling::Blocks { .. }).then_some(block);
+    let blocks = sampling.block_size();
     Ok(Expected {
         entropy,
         entropy_pure_blocks: blocks.map(|b| expected_entropy_pure_blocks(&counts, m, b, store.f)),
@@ -180,51 +240,95 @@ impl Store<'_> {
     }
 
     fn blocks(&self, b: u64, f: u64) -> Found {
-        let (labels, m) = (self.labels, self.m);
-        let counts = labels.counts();
-        let fetch = m * f;
-        let (one, many) = (Window::new(m, f, 1), Window::new(m, f, self.w));
-        let shared = SharedBlocks::new(b, fetch);
-        // Blocks of more than a fetch are read in stretches of a fetch.
-        let length = b.min(fetch);
-        let reach = if b > fetch { many.reach() } else { 0 };
-        let stretches = Stretches::count(labels.codes(), counts.len(), length, reach);
-        let (rho, rho_entropy) = (stretches.within(counts), stretches.within_for_entropy(counts));
+        let alike = self.alike(b, f);
         // What cells of different blocks lack, since no block comes twice.
         let others = |rho: f64| {
             let rest = self.n.saturating_sub(b) as f64;
             if rest > 0.0 { -(1.0 + (b as f64 - 1.0) * rho) / rest } else { 0.0 }
         };
-        // Of two cells of a fetch: how probably they share a block, times their correlation then.
-        let cut = !fetch.is_multiple_of(b) && !b.is_multiple_of(fetch);
-        let (alike, alike_entropy) = if cut {
-            shared_in_cut_fetches(labels.codes(), counts, b, fetch)
-        } else {
-            (shared.at(0) * rho, shared.at(0) * rho_entropy)
-        };
-        let apart = |e: usize| 1.0 - shared.at(e);
-        let correlation = |e: usize| match e {
-            0 => alike + apart(0) * others(rho),
-            _ if b > fetch => shared.at(e) * stretches.across(e, counts) + apart(e) * others(rho),
-            _ => shared.at(e) * rho + apart(e) * others(rho),
-        };
-        let deff_entropy = one.deff(|_| alike_entropy + apart(0) * others(rho_entropy));
+        let different = |e: usize, x: usize| (1.0 - alike.shared.at(e)) * others(alike.rho[x]);
+        let found = alike.found(different);
+        let (counts, m, fetch) = (self.labels.counts(), self.m, self.m * f);
         let entropy = if b == 1 {
             expected_entropy_without_replacement(counts, m)
         } else if b.is_multiple_of(fetch) {
-            stretches.entropy_of_draws(m)
+            alike.stretches.entropy_of_draws(m)
         } else {
-            let endless = one.deff(|_| alike_entropy);
-            let entropy = entropy_of_fetches(labels.codes(), counts.len(), b, fetch, m);
-            entropy + self.slope(entropy, endless) * (endless - deff_entropy)
+            let endless = alike.found(|_, _| 0.0).deff_of_entropy;
+            let entropy = entropy_of_fetches(self.labels.codes(), counts.len(), b, fetch, m);
+            entropy + self.slope(entropy, endless) * (endless - found.deff_of_entropy)
         };
-        Found {
-            entropy,
-            rho,
-            deff_of_entropy: deff_entropy,
-            deff_1: one.deff(correlation),
-            deff_w: many.deff(correlation),
+        Found { entropy, ..found }
+    }
+
+    /// Stratified blocks; `per_fetch` of them in a fetch that is not the last.
+    fn stratified(
+        &self,
+        b: u64,
+        f: u64,
+        per_fetch: u64,
+        strata: Strata<'_>,
+        apart: &Apart,
+    ) -> Found {
+        let uniform = self.blocks(b, f);
+        if per_fetch == 1 {
+            // One stretch, the whole list.
+            return uniform;
         }
+        let alike = self.alike(b, f);
+        // A group of blocks, one of each stretch, is to a fetch what a block is.
+        let group = SharedBlocks::new(b * per_fetch, self.m * self.f);
+        let last = f < self.f;
+        let found = alike.found(|e, x| {
+            let shared = alike.shared.at(e);
+            if last && e == 0 {
+                return (1.0 - shared) * apart.in_last[x];
+            }
+            let together = group.at(e);
+            (together - shared).max(0.0) * apart.in_fetch[x] + (1.0 - together) * apart.across[x]
+        });
+        let exact = (self.m * self.f).is_multiple_of(b).then_some(());
+        let cells = if last { strata.rest() * b } else { self.m * f };
+        let exact = exact.filter(|()| cells >= self.m);
+        let exact = exact.and_then(|()| strata.entropy_of_fetches(cells, self.m, last));
+        let entropy = exact.unwrap_or_else(|| {
+            self.entropy_at(found.deff_of_entropy, uniform.entropy, uniform.deff_of_entropy)
+        });
+        Found { entropy, ..found }
+    }
+
+    /// What any order of blocks has in common: the cells of one block.
+    fn alike(&self, b: u64, f: u64) -> Alike {
+        let (codes, counts) = (self.labels.codes(), self.labels.counts());
+        let fetch = self.m * f;
+        let (one, many) = (Window::new(self.m, f, 1), Window::new(self.m, f, self.w));
+        let shared = SharedBlocks::new(b, fetch);
+        // Blocks of more than a fetch are read in stretches of a fetch.
+        let reach = if b > fetch { many.reach() } else { 0 };
+        let stretches = Stretches::count(codes, counts.len(), b.min(fetch), reach);
+        let rho = [stretches.within(counts), stretches.within_for_entropy(counts)];
+        let cut = (!fetch.is_multiple_of(b) && !b.is_multiple_of(fetch))
+            .then(|| CutBlocks::count(codes, counts, b, fetch));
+        let within = cut.map_or_else(|| rho.map(|rho| shared.at(0) * rho), |cut| cut.within);
+        let across = |e: usize| match cut {
+            Some(cut) if b < fetch && e == 1 => cut.next,
+            _ if b > fetch => shared.at(e) * stretches.across(e, counts),
+            _ => shared.at(e) * rho[0],
+        };
+        let across = (1..=many.reach()).map(across).collect();
+        Alike { one, many, shared, stretches, rho, within, across }
+    }
+
+    /// The entropy where the design effect is `deff`, from another at which it is known. Above 1 it
+    /// is about linear in the logarithm of the design effect, since that is to the entropy what the
+    /// number of independent cells is.
+    fn entropy_at(&self, deff: f64, known: f64, deff_of_known: f64) -> f64 {
+        if deff_of_known <= 1.05 || deff <= 1.0 {
+            return known + self.slope(known, deff_of_known) * (deff_of_known - deff);
+        }
+        let shares: Vec<f64> = self.labels.counts().iter().map(|&c| c as f64).collect();
+        let independent = expected_entropy_random(&shares, self.m);
+        independent + (known - independent) * deff.ln() / deff_of_known.ln()
     }
 
     /// By how many bits the entropy rises when the design effect falls by 1. With few labels that is
@@ -241,5 +345,42 @@ impl Store<'_> {
         let without = expected_entropy_without_replacement(counts, self.m);
         let step = (self.m as f64 - 1.0) / (self.n as f64 - 1.0).max(1.0);
         if step > 0.0 { (without - independent) / step } else { 0.0 }
+    }
+}
+
+/// Two cells of one block: how probably they are, and how alike they then are.
+struct Alike {
+    one: Window,
+    many: Window,
+    shared: SharedBlocks,
+    stretches: Stretches,
+    /// The correlation of labels within blocks: plain, and with labels weighed as the entropy does.
+    rho: [f64; 2],
+    /// The same times the probability that two cells of a fetch are of one block.
+    within: [f64; 2],
+    /// The same for two cells of fetches that are one, two .. apart.
+    across: Vec<f64>,
+}
+
+impl Alike {
+    /// Design effects, given what cells of different blocks add, with the probability that they are:
+    /// for fetches so far apart, and plain (0) or as the entropy weighs labels (1). The entropy is
+    /// left to be found.
+    fn found(&self, different: impl Fn(usize, usize) -> f64) -> Found {
+        let correlation = |e: usize| {
+            let same = if e == 0 {
+                self.within[0]
+            } else {
+                self.across.get(e - 1).copied().unwrap_or(0.0)
+            };
+            same + different(e, 0)
+        };
+        Found {
+            entropy: f64::NAN,
+            rho: self.rho[0],
+            deff_of_entropy: self.one.deff(|_| self.within[1] + different(0, 1)),
+            deff_1: self.one.deff(correlation),
+            deff_w: self.many.deff(correlation),
+        }
     }
 }

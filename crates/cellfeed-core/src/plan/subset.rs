@@ -134,7 +134,7 @@ impl Subset {
     }
 
     /// Appends the rows of the cells numbered `span` in the subset, which must not reach past it.
-    pub(super) fn rows(&self, span: Range<u64>, out: &mut RowRanges) {
+    pub(crate) fn rows(&self, span: Range<u64>, out: &mut RowRanges) {
         debug_assert!(span.end <= self.n_cells);
         let mut at = span.start;
         match &self.form {

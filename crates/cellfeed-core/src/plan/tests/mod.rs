@@ -11,6 +11,8 @@ mod resume;
 #[cfg(test)]
 mod stratified;
 #[cfg(test)]
+mod uniformity;
+#[cfg(test)]
 mod weighted;
 
 use super::*;

@@ -1,5 +1,8 @@
 //! The formulas against what others published, and against simulations with fixed seeds.
 
+#[cfg(test)]
+mod strata;
+
 use super::*;
 
 /// Cells of each of the fourteen plates of Tahoe-100M, the counts of its obs table as
@@ -126,6 +129,11 @@ fn measure(
 ) -> DiversityMeter {
     let options = PlanOptions::default().with_batch_size(m).with_fetch_factor(f).with_seed(11);
     let plan = Plan::new(labels.codes().len() as u64, strategy, &options).unwrap();
+    measure_plan(labels, &plan, w, epochs)
+}
+
+fn measure_plan(labels: &Labels, plan: &Plan, w: u64, epochs: u64) -> DiversityMeter {
+    let m = plan.batch_size();
     let mut meter = DiversityMeter::new(labels.counts(), m, w);
     for epoch in 0..epochs {
         for k in 0..plan.n_fetches() {
@@ -166,6 +174,7 @@ fn plans_give_what_theory_expects() {
                 Sampling::StreamingShuffled => Strategy::Streaming { shuffle: true },
                 Sampling::Blocks { block_size: 1 } => Strategy::TrueRandom,
                 Sampling::Blocks { block_size } => Strategy::BlockShuffling { block_size },
+                Sampling::StratifiedBlocks { .. } => unreachable!("see strata.rs"),
             };
             let meter = measure(&labels, strategy, 40, f, 10, 3);
             let theory = expected(&labels, sampling, 40, f, 10).unwrap();
@@ -318,7 +327,7 @@ proptest::proptest! {
     #[test]
     fn nothing_that_is_asked_breaks_theory(
         codes in proptest::collection::vec(0i64..5, 0..200), m in 0u64..40, b in 0u64..300,
-        f in 0u64..1 << 40, w in 0u64..50, kind in 0..3,
+        f in 0u64..1 << 40, w in 0u64..50, kind in 0..4,
     ) {
         let mut labels = Labels::new();
         let array: ArrayRef = Arc::new(Int64Array::from(codes.clone()));
@@ -326,10 +335,11 @@ proptest::proptest! {
         let sampling = match kind {
             0 => Sampling::Streaming,
             1 => Sampling::StreamingShuffled,
-            _ => Sampling::Blocks { block_size: b },
+            2 => Sampling::Blocks { block_size: b },
+            _ => Sampling::StratifiedBlocks { block_size: b },
         };
         let got = expected(&labels, sampling, m, f, w);
-        let zero = m == 0 || f == 0 || w == 0 || (kind == 2 && b == 0);
+        let zero = m == 0 || f == 0 || w == 0 || (kind >= 2 && b == 0);
         proptest::prop_assert_eq!(got.is_err(), zero || codes.is_empty() || (codes.len() as u64) < m);
         if let Ok(got) = got {
             let most = (m as f64).log2().min(got.entropy_store.max(0.0) + 1e-9);

@@ -1,0 +1,1 @@
+//! Tuning a store, as a whole.

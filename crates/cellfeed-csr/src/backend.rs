@@ -9,21 +9,22 @@ use crate::roofline;
 use crate::scdl;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
-use cellfeed_core::io::{Engine, Roofline};
+use cellfeed_core::io::{Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
     Schema, Table, take_rows,
 };
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
+
+/// Fetches that are worth reading at once where each read waits long.
+const FAR_AT_ONCE: usize = 4;
 
 /// A raw CSR store, or a BioNeMo SCDL folder.
 #[derive(Debug)]
 pub struct CsrBackend {
-    folder: PathBuf,
+    folder: Arc<dyn Folder>,
     engine: Arc<Engine>,
     access: Access,
     schema: Arc<Schema>,
@@ -45,21 +46,44 @@ impl CsrBackend {
     /// Of kind `NotFound` or `Io` if the store cannot be opened, `Unsupported` if it is of a newer
     /// version, `Corrupt` if its files are not what its header says.
     pub fn open(path: &Path, engine: Arc<Engine>, options: &CsrOptions) -> Result<Self> {
-        let opened = if !path.join(NAME).exists() && scdl::looks_like(path) {
-            scdl::open(path, &engine)?
-        } else {
-            layout::open(path, &engine)?
-        };
+        let folder: Arc<dyn Folder> = Arc::new(FileSet::new(path, Arc::clone(&engine)));
+        if !path.join(NAME).exists() && scdl::looks_like(path) {
+            let opened = scdl::open(path, &folder, &engine)?;
+            return Ok(Self::new(folder, engine, options, opened));
+        }
+        Self::open_in(folder, engine, options)
+    }
+
+    /// As [`open`](Self::open), a store whose root is the folder's, wherever that is. BioNeMo SCDL
+    /// folders are opened on this machine alone.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(
+        folder: Arc<dyn Folder>,
+        engine: Arc<Engine>,
+        options: &CsrOptions,
+    ) -> Result<Self> {
+        let opened = layout::open(&folder, &engine)?;
+        Ok(Self::new(folder, engine, options, opened))
+    }
+
+    fn new(
+        folder: Arc<dyn Folder>,
+        engine: Arc<Engine>,
+        options: &CsrOptions,
+        opened: Opened,
+    ) -> Self {
         let Opened { schema, matrices, columns, tables } = opened;
-        Ok(Self {
-            folder: path.to_path_buf(),
+        Self {
+            folder,
             engine,
             access: options.access,
             schema: Arc::new(schema),
             matrices,
             columns: Arc::new(columns),
             tables,
-        })
+        }
     }
 
     /// Reads every file of the store and holds it against its checksum. Blocks.
@@ -70,20 +94,19 @@ impl CsrBackend {
     pub fn verify_checksums(&self) -> Result<()> {
         if matches!(self.tables, Tables::Names) {
             return Err(Error::unsupported("a BioNeMo SCDL folder has no checksums")
-                .with("file", self.folder.display()));
+                .with("file", self.folder.location()));
         }
-        let mut buffer = vec![0u8; 1 << 20];
-        for entry in Header::read(&self.folder)?.files() {
-            let path = crate::columns::check_file(&self.folder, entry)?;
-            let io = |e| Error::io("cannot read", e).with("file", path.display());
-            let mut file = File::open(&path).map_err(io)?;
-            let mut hash = Xxh3::new();
-            loop {
-                let n = file.read(&mut buffer).map_err(io)?;
-                if n == 0 {
-                    break;
-                }
+        let window = if self.folder.is_far() { 16 << 20 } else { 1 << 20 };
+        let mut buffer = vec![0u8; window];
+        for entry in Header::read(&*self.folder)?.files() {
+            crate::columns::check_file(&*self.folder, entry)?;
+            let file = self.folder.open(&entry.path)?;
+            let (mut hash, mut at) = (Xxh3::new(), 0);
+            while at < entry.bytes {
+                let n = usize::try_from(entry.bytes - at).unwrap_or(window).min(window);
+                file.read_exact_at(at, &mut buffer[..n])?;
                 hash.update(&buffer[..n]);
+                at += u64::try_from(n).unwrap_or(u64::MAX);
             }
             let found = format!("{:016x}", hash.digest());
             if found != entry.xxh3 {
@@ -91,7 +114,7 @@ impl CsrBackend {
                     "the file's checksum is {found}, but the header says {}: its bytes are damaged",
                     entry.xxh3
                 ))
-                .with("file", path.display()));
+                .with("file", file.location()));
             }
         }
         Ok(())
@@ -114,6 +137,9 @@ impl CsrBackend {
         for rows in fetches {
             rows.check_within(self.schema.n_obs)?;
         }
+        if self.folder.local().is_none() {
+            return Err(Error::unsupported("limits are known for files of this machine alone"));
+        }
         match self.matrix(matrix)? {
             Matrix::Plain(m) => roofline::plain(m, fetches, threads, cold),
             Matrix::Packed(m) => roofline::packed(m, &self.engine, fetches, threads, cold),
@@ -125,7 +151,7 @@ impl CsrBackend {
     }
 
     fn blame(&self, error: Error) -> Error {
-        error.with_default("file", self.folder.display())
+        error.with_default("file", self.folder.location())
     }
 }
 
@@ -137,7 +163,8 @@ impl Backend for CsrBackend {
 
     fn hints(&self) -> Hints {
         // A row is read by itself, down to the page.
-        Hints { chunk_rows: Some(1.0), concurrency: 1 }
+        let concurrency = if self.folder.is_far() { FAR_AT_ONCE } else { 1 };
+        Hints { chunk_rows: Some(1.0), concurrency }
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {

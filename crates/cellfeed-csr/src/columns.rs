@@ -8,10 +8,11 @@ use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_ipc::reader::FileReader;
 use arrow_ipc::writer::FileWriter;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema};
+use cellfeed_core::io::{Entry, Folder};
 use cellfeed_core::{ColumnKind, ColumnSchema, Error, Result, Table, categorical_array, concat};
 use std::fs::File;
-use std::io::{BufWriter, Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufWriter, Cursor, Write};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -19,48 +20,40 @@ use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 #[derive(Debug)]
 pub(crate) struct Column {
     pub(crate) schema: ColumnSchema,
-    folder: PathBuf,
+    folder: Arc<dyn Folder>,
     values: FileEntry,
     n_rows: u64,
     whole: OnceLock<ArrayRef>,
 }
 
 /// Checks a file's length, and that its path stays inside the store.
-pub(crate) fn check_file(folder: &Path, entry: &FileEntry) -> Result<PathBuf> {
+pub(crate) fn check_file(folder: &dyn Folder, entry: &FileEntry) -> Result<()> {
     let inside = !entry.path.is_empty()
         && entry.path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
         && !entry.path.contains('\\');
     if !inside {
         return Err(Error::corrupt(format!("the header names a file {:?}", entry.path))
-            .with("file", folder.join(crate::header::NAME).display()));
+            .with("file", folder.place(crate::header::NAME)));
     }
-    let path = folder.join(&entry.path);
-    let blame = |e: Error| e.with("file", path.display());
-    let found = path.metadata().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => {
-            blame(Error::corrupt("a file of the store is missing; it was not copied whole"))
-        }
-        _ => blame(Error::io("cannot look at", e)),
-    })?;
-    if !found.is_file() || found.len() != entry.bytes {
-        return Err(blame(Error::corrupt(format!(
-            "the file has {} bytes, but the header says {}; it is truncated or was not copied whole",
-            found.len(),
+    let blame = |e: Error| e.with_default("file", folder.place(&entry.path));
+    match folder.look(&entry.path).map_err(blame)? {
+        Some(Entry::File(found)) if found == entry.bytes => Ok(()),
+        Some(Entry::File(found)) => Err(blame(Error::corrupt(format!(
+            "the file has {found} bytes, but the header says {}; it is truncated or was not copied whole",
             entry.bytes
-        ))));
+        )))),
+        Some(Entry::Folder) => Err(blame(Error::corrupt("this is a folder, not a file"))),
+        None => {
+            Err(blame(Error::corrupt("a file of the store is missing; it was not copied whole")))
+        }
     }
-    Ok(path)
 }
 
 /// A whole file, held against its checksum.
-fn read_checked(folder: &Path, entry: &FileEntry) -> Result<Vec<u8>> {
-    let path = check_file(folder, entry)?;
-    let blame = |e: Error| e.with("file", path.display());
-    let mut bytes = Vec::new();
-    let file = File::open(&path).map_err(|e| blame(Error::io("cannot open", e)))?;
-    file.take(entry.bytes)
-        .read_to_end(&mut bytes)
-        .map_err(|e| blame(Error::io("cannot read", e)))?;
+fn read_checked(folder: &dyn Folder, entry: &FileEntry) -> Result<Vec<u8>> {
+    let blame = |e: Error| e.with_default("file", folder.place(&entry.path));
+    check_file(folder, entry)?;
+    let bytes = folder.read(&entry.path, entry.bytes).map_err(blame)?.unwrap_or_default();
     let found = format!("{:016x}", xxh3_64(&bytes));
     if found != entry.xxh3 {
         return Err(blame(Error::corrupt(format!(
@@ -72,7 +65,7 @@ fn read_checked(folder: &Path, entry: &FileEntry) -> Result<Vec<u8>> {
 }
 
 /// The array of a file: one column, in any number of batches.
-fn read_array(folder: &Path, entry: &FileEntry, n_rows: Option<u64>) -> Result<ArrayRef> {
+fn read_array(folder: &dyn Folder, entry: &FileEntry, n_rows: Option<u64>) -> Result<ArrayRef> {
     let bytes = read_checked(folder, entry)?;
     let parse = || -> Result<ArrayRef> {
         let damaged =
@@ -103,18 +96,18 @@ fn read_array(folder: &Path, entry: &FileEntry, n_rows: Option<u64>) -> Result<A
         }
         Ok(array)
     };
-    parse().map_err(|e| e.with_default("file", folder.join(&entry.path).display()))
+    parse().map_err(|e| e.with_default("file", folder.place(&entry.path)))
 }
 
 impl Column {
     /// Describes a column; reads the categories, if it has any.
-    pub(crate) fn open(folder: &Path, entry: &ColumnEntry, n_rows: u64) -> Result<Self> {
+    pub(crate) fn open(folder: &Arc<dyn Folder>, entry: &ColumnEntry, n_rows: u64) -> Result<Self> {
         let kind = match (entry.kind.as_str(), &entry.categories) {
             ("categorical", Some(categories)) => {
-                let array = read_array(folder, categories, None)?;
+                let array = read_array(&**folder, categories, None)?;
                 let Some(texts) = array.as_string_opt::<i32>() else {
                     return Err(Error::corrupt("categories are not text")
-                        .with("file", folder.join(&categories.path).display()));
+                        .with("file", folder.place(&categories.path)));
                 };
                 let categories = texts.iter().map(|t| t.unwrap_or_default().to_owned()).collect();
                 ColumnKind::Categorical {
@@ -131,14 +124,14 @@ impl Column {
                     "the column {:?} is of a kind {other:?}, with or without categories",
                     entry.name
                 ))
-                .with("file", folder.join(crate::header::NAME).display()));
+                .with("file", folder.place(crate::header::NAME)));
             }
         };
         let encoding = "arrow".to_owned();
         let schema = ColumnSchema { name: entry.name.clone(), kind, encoding };
         Ok(Self {
             schema,
-            folder: folder.to_path_buf(),
+            folder: Arc::clone(folder),
             values: entry.values.clone(),
             n_rows,
             whole: OnceLock::new(),
@@ -150,8 +143,8 @@ impl Column {
         if let Some(array) = self.whole.get() {
             return Ok(Arc::clone(array));
         }
-        let array = read_array(&self.folder, &self.values, Some(self.n_rows))?;
-        let path = || self.folder.join(&self.values.path);
+        let array = read_array(&*self.folder, &self.values, Some(self.n_rows))?;
+        let path = || self.folder.place(&self.values.path);
         let wrong = || {
             Error::corrupt(format!(
                 "the column {:?} is {}, but its file has {}",
@@ -159,12 +152,12 @@ impl Column {
                 self.schema.kind.as_str(),
                 array.data_type()
             ))
-            .with("file", path().display())
+            .with("file", path())
         };
         let array = match (&self.schema.kind, array.data_type()) {
             (ColumnKind::Categorical { categories, .. }, DataType::Int32) => {
                 categorical_array(array.as_primitive::<Int32Type>().iter(), categories)
-                    .map_err(|e| e.with("file", path().display()))?
+                    .map_err(|e| e.with("file", path()))?
             }
             (ColumnKind::String, DataType::Utf8)
             | (ColumnKind::Integer, DataType::Int64 | DataType::UInt64)
@@ -177,7 +170,7 @@ impl Column {
 }
 
 /// A table as it is read for conversion.
-pub(crate) fn read_table(folder: &Path, entry: &TableEntry) -> Result<Table> {
+pub(crate) fn read_table(folder: &Arc<dyn Folder>, entry: &TableEntry) -> Result<Table> {
     let read = |column: &ColumnEntry| {
         let column = Column::open(folder, column, entry.n_rows)?;
         let whole = column.whole()?;
@@ -186,8 +179,7 @@ pub(crate) fn read_table(folder: &Path, entry: &TableEntry) -> Result<Table> {
     let index = entry.index.as_ref().map(|c| read(c).map(|(schema, array)| (schema.name, array)));
     let columns = entry.columns.iter().map(read).collect::<Result<Vec<_>>>()?;
     Table::try_new(entry.n_rows, index.transpose()?, columns).map_err(|e| {
-        Error::corrupt(e.message().to_owned())
-            .with("file", folder.join(crate::header::NAME).display())
+        Error::corrupt(e.message().to_owned()).with("file", folder.place(crate::header::NAME))
     })
 }
 

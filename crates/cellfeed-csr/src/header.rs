@@ -1,11 +1,9 @@
 //! `header.json`: what a store says of itself. The structs are the format's specification in Rust;
 //! `docs/csr-format.md` is the one in words.
 
+use cellfeed_core::io::Folder;
 use cellfeed_core::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 /// The value of `format`.
 pub(crate) const FORMAT: &str = "cellfeed-csr";
@@ -101,20 +99,12 @@ pub(crate) struct Header {
 
 impl Header {
     /// Reads and checks what can be checked without the other files.
-    pub(crate) fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(NAME);
-        let blame = |e: Error| e.with("file", path.display());
-        let io = |e| blame(Error::io("cannot read", e));
-        let mut file = File::open(&path).map_err(io)?;
-        let length = file.metadata().map_err(io)?.len();
-        if length > LONGEST {
-            return Err(blame(Error::corrupt(format!("a header of {length} bytes is too long"))));
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(|e| match e.kind() {
-            std::io::ErrorKind::InvalidData => blame(Error::corrupt("the header is not text")),
-            _ => io(e),
-        })?;
+    pub(crate) fn read(folder: &dyn Folder) -> Result<Self> {
+        let blame = |e: Error| e.with_default("file", folder.place(NAME));
+        let bytes = folder.read(NAME, LONGEST)?;
+        let bytes = bytes.ok_or_else(|| blame(Error::not_found("there is no header")))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| blame(Error::corrupt("the header is not text")))?;
         // The version first: what follows may be otherwise in another.
         let value: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| blame(Error::corrupt(format!("the header is damaged: {e}"))))?;
@@ -148,6 +138,16 @@ impl Header {
         let text = serde_json::to_string_pretty(self)
             .map_err(|e| Error::internal("cannot write the header").caused_by(e))?;
         Ok(text + "\n")
+    }
+
+    /// The files that are read when a store is opened, but for row offsets: the names of the genes, and
+    /// categories.
+    pub(crate) fn small_files(&self) -> impl Iterator<Item = &FileEntry> {
+        let tables = [Some(&self.obs), Some(&self.var), self.raw_var.as_ref()];
+        let columns = tables.into_iter().flatten().flat_map(|t| t.index.iter().chain(&t.columns));
+        let names = [Some(&self.var), self.raw_var.as_ref()].into_iter().flatten();
+        let names = names.flat_map(|t| t.index.iter().map(|c| &c.values));
+        columns.flat_map(|c| &c.categories).chain(names)
     }
 
     /// Every file that the header names.

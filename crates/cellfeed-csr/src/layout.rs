@@ -6,15 +6,15 @@ use crate::header::{FileEntry, Header, LayoutName, MatrixEntry, NAME, TableEntry
 use crate::map::MappedFile;
 use crate::packed::PackedMatrix;
 use crate::read::{Array, Matrix, PlainMatrix};
-use cellfeed_core::io::{Engine, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets,
     Schema, ValueType, VarSchema, typed,
 };
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Files of columns up to this length are got together from a folder that is far.
+const SMALL: u64 = 1 << 20;
 
 /// A store that was understood.
 #[derive(Debug)]
@@ -29,23 +29,26 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 pub(crate) enum Tables {
     /// Of X and the layers, and of `raw/X`.
-    Files { folder: PathBuf, var: Box<TableEntry>, raw_var: Option<Box<TableEntry>> },
+    Files { folder: Arc<dyn Folder>, var: Box<TableEntry>, raw_var: Option<Box<TableEntry>> },
     /// Names alone, which are in the schema.
     Names,
 }
 
 /// Opens a store of our own format.
-pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
-    let header = Header::read(folder)?;
-    let blame = |e: Error| e.with_default("file", folder.join(NAME).display());
+pub(crate) fn open(folder: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Opened> {
+    let header = Header::read(&**folder)?;
+    let blame = |e: Error| e.with_default("file", folder.place(NAME));
     if header.obs.n_rows != header.n_obs {
         return Err(blame(Error::corrupt(format!(
             "obs has {} rows for {} cells",
             header.obs.n_rows, header.n_obs
         ))));
     }
+    let small: Vec<&str> =
+        header.small_files().filter(|f| f.bytes <= SMALL).map(|f| f.path.as_str()).collect();
+    folder.read_soon(&|name| small.contains(&name));
     for entry in header.files() {
-        check_file(folder, entry)?;
+        check_file(&**folder, entry)?;
     }
     let columns = |table: &TableEntry| -> Result<Vec<Column>> {
         table.columns.iter().map(|c| Column::open(folder, c, table.n_rows)).collect()
@@ -96,7 +99,7 @@ pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
     readable.extend(index);
     let schema = Schema {
         format: "csr".to_owned(),
-        location: folder.display().to_string(),
+        location: folder.location().to_owned(),
         writer: header.writer.clone(),
         n_obs: header.n_obs,
         matrices: described,
@@ -105,7 +108,7 @@ pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
         var,
     };
     let tables = Tables::Files {
-        folder: folder.to_path_buf(),
+        folder: Arc::clone(folder),
         var: Box::new(header.var),
         raw_var: header.raw_var.map(Box::new),
     };
@@ -113,7 +116,7 @@ pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
 }
 
 fn open_matrix(
-    folder: &Path,
+    folder: &Arc<dyn Folder>,
     engine: &Arc<Engine>,
     entry: &MatrixEntry,
     key: &MatrixKey,
@@ -143,16 +146,16 @@ fn open_matrix(
             entry.indptr.bytes,
             entries.saturating_mul(8)
         ))
-        .with("file", folder.join(&entry.indptr.path).display()));
+        .with("file", folder.place(&entry.indptr.path)));
     }
-    let offsets = read_offsets(&folder.join(&entry.indptr.path))?;
+    let offsets = read_offsets(&**folder, &entry.indptr)?;
     if offsets.nnz() != entry.nnz {
         return Err(Error::corrupt(format!(
             "indptr ends at {}, but the header says {} values",
             offsets.nnz(),
             entry.nnz
         ))
-        .with("file", folder.join(&entry.indptr.path).display()));
+        .with("file", folder.place(&entry.indptr.path)));
     }
     let storage = |name: &str, element: ValueType, file: &FileEntry| ArrayStorage {
         name: format!("{key}/{name}"),
@@ -182,10 +185,8 @@ fn open_matrix(
         LayoutName::Packed => {
             let starts = entry.offsets.as_ref().ok_or_else(|| missing("offsets"))?;
             let rows = entry.rows.as_ref().ok_or_else(|| missing("rows"))?;
-            let bytes = |file: &FileEntry| folder.join(&file.path);
-            let starts = read_offsets(&bytes(starts))?;
-            let file = Arc::new(LocalFile::open(&bytes(rows), Arc::clone(engine))?);
-            let map = MappedFile::open(&bytes(rows), rows.bytes)?;
+            let starts = read_offsets(&**folder, starts)?;
+            let (file, map) = open_rows(folder, engine, rows)?;
             let arrays = vec![storage("rows", value_type, rows)];
             let matrix = PackedMatrix::try_new(
                 offsets,
@@ -196,7 +197,7 @@ fn open_matrix(
                 index_type,
                 entry.n_vars,
             )
-            .map_err(|e| e.with_default("file", bytes(rows).display()))?;
+            .map_err(|e| e.with_default("file", folder.place(&rows.path)))?;
             (Matrix::Packed(Arc::new(matrix)), arrays)
         }
     };
@@ -214,13 +215,12 @@ fn open_matrix(
 
 /// Describes a plain array: its file must hold just its elements.
 pub(crate) fn open_array(
-    folder: &Path,
+    folder: &Arc<dyn Folder>,
     engine: &Arc<Engine>,
     entry: &FileEntry,
     element: ValueType,
     len: u64,
 ) -> Result<Array> {
-    let path = folder.join(&entry.path);
     let size = u64::try_from(element.size()).unwrap_or(8);
     if len.checked_mul(size) != Some(entry.bytes) {
         return Err(Error::corrupt(format!(
@@ -228,26 +228,43 @@ pub(crate) fn open_array(
             len.saturating_mul(size),
             entry.bytes
         ))
-        .with("file", path.display()));
+        .with("file", folder.place(&entry.path)));
     }
-    let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
-    let map = MappedFile::open(&path, entry.bytes)?;
-    Ok(Array { path, bytes: entry.bytes, element, file, map })
+    let (file, map) = open_rows(folder, engine, entry)?;
+    Ok(Array { bytes: entry.bytes, element, file, map })
 }
 
+/// A file of rows, and its map where it is on this machine.
+fn open_rows(
+    folder: &Arc<dyn Folder>,
+    engine: &Arc<Engine>,
+    entry: &FileEntry,
+) -> Result<(Arc<dyn ByteSource>, Option<MappedFile>)> {
+    let Some(root) = folder.local() else { return Ok((folder.open(&entry.path)?, None)) };
+    // Not through the folder, which closes files when too many are open.
+    let path = root.join(&entry.path);
+    let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
+    Ok((file, Some(MappedFile::open(&path, entry.bytes)?)))
+}
+
+/// Bytes of row offsets that are read at a time.
+const WINDOW: u64 = 8 << 20;
+const FAR_WINDOW: u64 = 64 << 20;
+
 /// Reads row offsets of 64 bits, in parts; the caller has checked the file's length.
-fn read_offsets(path: &Path) -> Result<RowOffsets> {
-    let blame = |e: Error| e.with_default("file", path.display());
-    let mut file = File::open(path).map_err(|e| blame(Error::io("cannot open", e)))?;
+fn read_offsets(folder: &dyn Folder, entry: &FileEntry) -> Result<RowOffsets> {
+    let blame = |e: Error| e.with_default("file", folder.place(&entry.path));
+    let file = folder.open(&entry.path)?;
     let mut builder = RowOffsets::builder();
-    loop {
-        let mut part = Vec::new();
-        let mut window = (&mut file).take(8 << 20);
-        window.read_to_end(&mut part).map_err(|e| blame(Error::io("cannot read", e)))?;
-        if part.is_empty() {
-            return Ok(builder.finish());
-        }
+    let window = if file.is_far() { FAR_WINDOW } else { WINDOW };
+    let mut at = 0;
+    while at < entry.bytes {
+        let end = entry.bytes.min(at + window);
+        let mut part = vec![0; usize::try_from(end - at).unwrap_or(usize::MAX)];
+        file.read_exact_at(at, &mut part)?;
+        at = end;
         let entries = typed::<u64>(part.into()).map_err(blame)?;
         builder.extend(entries.iter().map(|&e| u64::from_le(e))).map_err(blame)?;
     }
+    Ok(builder.finish())
 }

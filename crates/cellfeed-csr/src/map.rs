@@ -27,7 +27,7 @@ impl MappedFile {
         let io = |e| Error::io("cannot map", e).with("file", path.display());
         let file = File::open(path).map_err(io)?;
         let mapped = Self { bytes: Bytes::new(), file: std::sync::Arc::new(file) };
-        mapped.check(len, path)?;
+        mapped.check(len, &path.display().to_string())?;
         if len == 0 {
             return Ok(mapped);
         }
@@ -42,7 +42,7 @@ impl MappedFile {
             let _ = map.advise(memmap2::Advice::Random);
         }
         if u64::try_from(map.len()).ok() != Some(len) {
-            return Err(changed(path));
+            return Err(changed(&path.display().to_string()));
         }
         Ok(Self { bytes: Bytes::from_owner(map), ..mapped })
     }
@@ -53,19 +53,18 @@ impl MappedFile {
     }
 
     /// Refuses a file whose length is no longer `len`.
-    pub(crate) fn check(&self, len: u64, path: &Path) -> Result<()> {
+    pub(crate) fn check(&self, len: u64, place: &str) -> Result<()> {
         let found = self.file.metadata();
-        let found =
-            found.map_err(|e| Error::io("cannot look at", e).with("file", path.display()))?;
-        if found.len() == len { Ok(()) } else { Err(changed(path)) }
+        let found = found.map_err(|e| Error::io("cannot look at", e).with("file", place))?;
+        if found.len() == len { Ok(()) } else { Err(changed(place)) }
     }
 }
 
-fn changed(path: &Path) -> Error {
+fn changed(place: &str) -> Error {
     Error::new(
         ErrorKind::Changed,
         "the file's length is not what it was when the store was opened; open it again once nobody \
          writes to it",
     )
-    .with("file", path.display())
+    .with("file", place)
 }

@@ -5,14 +5,13 @@ use crate::map::MappedFile;
 use crate::options::Access;
 use crate::packed::PackedMatrix;
 use arrow_buffer::ScalarBuffer;
-use cellfeed_core::io::{ByteSource, Engine, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine};
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
 };
 use rayon::prelude::*;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A matrix that can be read, shared with the threads that read it.
@@ -25,11 +24,11 @@ pub(crate) enum Matrix {
 /// A file of elements.
 #[derive(Debug, Clone)]
 pub(crate) struct Array {
-    pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
     pub(crate) element: ValueType,
-    pub(crate) file: Arc<LocalFile>,
-    pub(crate) map: MappedFile,
+    pub(crate) file: Arc<dyn ByteSource>,
+    /// None where it cannot be mapped.
+    pub(crate) map: Option<MappedFile>,
 }
 
 /// Row offsets in memory, indices and values in files.
@@ -56,7 +55,8 @@ impl Array {
     /// A part of the map.
     fn slice(&self, elements: &Range<u64>) -> bytes::Bytes {
         let at = |e: u64| usize::try_from(e * self.size()).unwrap_or(usize::MAX);
-        self.map.bytes().slice(at(elements.start)..at(elements.end))
+        let map = self.map.as_ref().map(MappedFile::bytes);
+        map.map_or_else(bytes::Bytes::new, |b| b.slice(at(elements.start)..at(elements.end)))
     }
 }
 
@@ -127,6 +127,7 @@ impl PlainMatrix {
             return Ok(CsrRows::default());
         }
         let by_map = match access {
+            _ if self.indices.map.is_none() => false,
             Access::Map => true,
             Access::Read => false,
             Access::Auto => {
@@ -152,7 +153,8 @@ impl PlainMatrix {
     /// A segment for each range of rows, all of them views of the map.
     fn map_rows(&self, rows: &RowRanges) -> Result<CsrRows> {
         for array in [&self.indices, &self.data] {
-            array.map.check(array.bytes, &array.path)?;
+            let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
+            map.check(array.bytes, array.file.location())?;
         }
         let segments = rows
             .as_slice()
@@ -191,6 +193,6 @@ impl PlainMatrix {
                 CsrSegment::try_new(indptr, indices, values, self.n_vars)
             }
         };
-        segment().map_err(|e| rows.name_row(e).with_default("file", self.indices.path.display()))
+        segment().map_err(|e| rows.name_row(e).with_default("file", self.indices.file.location()))
     }
 }

@@ -9,7 +9,7 @@
 use crate::header::FileEntry;
 use crate::layout::{Opened, Tables, open_array};
 use crate::read::{Matrix, PlainMatrix};
-use cellfeed_core::io::Engine;
+use cellfeed_core::io::{Engine, Folder};
 use cellfeed_core::{
     ArrayStorage, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets, Schema, ValueType,
     VarSchema, typed,
@@ -100,7 +100,7 @@ fn types(path: &Path) -> Result<[ValueType; 3]> {
 }
 
 /// Opens a folder.
-pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
+pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Opened> {
     let blame = |name: &str| {
         let path = folder.join(name).display().to_string();
         move |e: Error| e.with_default("file", path)
@@ -163,8 +163,8 @@ pub(crate) fn open(folder: &Path, engine: &Arc<Engine>) -> Result<Opened> {
         var,
     };
     let plain = PlainMatrix {
-        indices: open_array(folder, engine, &columns, index_type, nnz)?,
-        data: open_array(folder, engine, &data, value_type, nnz)?,
+        indices: open_array(files, engine, &columns, index_type, nnz)?,
+        data: open_array(files, engine, &data, value_type, nnz)?,
         offsets,
         n_vars,
         unsorted: true,

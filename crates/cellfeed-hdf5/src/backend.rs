@@ -28,13 +28,20 @@ pub struct Hdf5Backend {
     root: String,
 }
 
+/// Fetches that are worth reading at once where each read waits long.
+const FAR_AT_ONCE: usize = 4;
+
 /// Metadata comes through the same file as data.
 #[derive(Debug)]
-struct Metadata(Arc<LocalFile>);
+struct Metadata(Arc<dyn ByteSource>);
 
 impl container::ReadAt for Metadata {
     fn len(&self) -> u64 {
-        ByteSource::len(&*self.0)
+        self.0.len()
+    }
+
+    fn is_far(&self) -> bool {
+        self.0.is_far()
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -51,6 +58,29 @@ impl Hdf5Backend {
     /// the formats or of an encoding that is not read, `Corrupt` if it contradicts itself.
     pub fn open(path: &Path, engine: Arc<Engine>, options: &Hdf5Options) -> Result<Self> {
         let source = Arc::new(LocalFile::open(path, Arc::clone(&engine))?);
+        Self::open_at(source, Some(path), engine, options)
+    }
+
+    /// As [`open`](Self::open), a file that is anywhere. Only the pure-Rust reader can.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_source(
+        source: Arc<dyn ByteSource>,
+        engine: Arc<Engine>,
+        options: &Hdf5Options,
+    ) -> Result<Self> {
+        Self::open_at(source, None, engine, options)
+    }
+
+    fn open_at(
+        source: Arc<dyn ByteSource>,
+        path: Option<&Path>,
+        engine: Arc<Engine>,
+        options: &Hdf5Options,
+    ) -> Result<Self> {
+        #[cfg(not(feature = "libhdf5"))]
+        let _ = path;
         let name = source.location().to_owned();
         let pure = container::open_pure(Metadata(Arc::clone(&source)), &name, Limits::default());
         let container: Arc<dyn Container> = match options.reader {
@@ -62,6 +92,12 @@ impl Hdf5Backend {
                 {
                     return Err(e);
                 }
+                let path = path.ok_or_else(|| {
+                    Error::unsupported(
+                        "libhdf5 reads files of this machine alone: use the pure-Rust reader",
+                    )
+                    .with("file", &name)
+                })?;
                 Arc::new(container::open_libhdf5(path, Limits::default())?)
             }
         };
@@ -158,8 +194,9 @@ impl Backend for Hdf5Backend {
                 None => Some(chunk),
             }
         });
-        // A fetch overlaps its own reading and decoding.
-        Hints { chunk_rows: rows, concurrency: 1 }
+        // A fetch overlaps its own reading and decoding, which is enough where reads begin at once.
+        let concurrency = if self.context.source.is_far() { FAR_AT_ONCE } else { 1 };
+        Hints { chunk_rows: rows, concurrency }
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {

@@ -6,25 +6,29 @@ use crate::files::{ChunkPlan, Want};
 use crate::layout::{self, Column, Opened};
 use crate::options::ParquetOptions;
 use crate::page::Scratch;
+use crate::place::Place;
 use crate::read::{Context, Matrix};
 use crate::roofline;
 use crate::tahoe;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use bytes::Bytes;
-use cellfeed_core::io::{Engine, Roofline};
+use cellfeed_core::io::{Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
     Schema, Table,
 };
 use rayon::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+
+/// Fetches that are worth reading at once where each read waits long.
+const FAR_AT_ONCE: usize = 4;
 
 /// A Parquet file of our own layout, or Tahoe-100M's: one shard, or a folder of them.
 #[derive(Debug)]
 pub struct ParquetBackend {
-    path: PathBuf,
+    location: String,
     schema: Arc<Schema>,
     context: Arc<Context>,
     matrices: Vec<(MatrixKey, Arc<Matrix>)>,
@@ -36,7 +40,11 @@ pub struct ParquetBackend {
 /// Whether a path is a Parquet file with cells in it, or a folder of such, by its bytes.
 #[must_use]
 pub fn is_parquet(path: &Path) -> bool {
-    if path.is_dir() { tahoe::looks_like(path) } else { tahoe::begins_as_parquet(path) }
+    if path.is_dir() {
+        tahoe::looks_like(&FileSet::new(path, Arc::default()))
+    } else {
+        tahoe::begins_as_parquet(path)
+    }
 }
 
 impl ParquetBackend {
@@ -48,13 +56,33 @@ impl ParquetBackend {
     /// missing.
     #[allow(clippy::needless_pass_by_value)] // as every backend's
     pub fn open(path: &Path, engine: Arc<Engine>, options: &ParquetOptions) -> Result<Self> {
-        let opened = match tahoe::shards(path, &engine, options)? {
-            Some(shards) => tahoe::open(path, &engine, options, shards)?,
-            None => layout::open(path, &engine)?,
+        Self::open_place(&Place::local(path, &engine), engine, options)
+    }
+
+    /// As [`open`](Self::open), a file in a folder, wherever that is; with an empty name the folder
+    /// itself, of shards.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(
+        folder: Arc<dyn Folder>,
+        name: &str,
+        engine: Arc<Engine>,
+        options: &ParquetOptions,
+    ) -> Result<Self> {
+        let location = folder.place(name);
+        Self::open_place(&Place { folder, name: name.to_owned(), location }, engine, options)
+    }
+
+    #[allow(clippy::needless_pass_by_value)] // it becomes the store's
+    fn open_place(place: &Place, engine: Arc<Engine>, options: &ParquetOptions) -> Result<Self> {
+        let opened = match tahoe::shards(place, options)? {
+            Some(shards) => tahoe::open(place, &engine, options, shards)?,
+            None => layout::open(place, &engine)?,
         };
         let Opened { schema, context, matrices, columns, var, raw_var } = opened;
         Ok(Self {
-            path: path.to_path_buf(),
+            location: place.location.clone(),
             schema: Arc::new(schema),
             context: Arc::new(context),
             matrices,
@@ -89,7 +117,7 @@ impl ParquetBackend {
     }
 
     fn blame(&self, error: Error) -> Error {
-        error.with_default("file", self.path.display())
+        error.with_default("file", &self.location)
     }
 }
 
@@ -108,7 +136,8 @@ impl Backend for ParquetBackend {
         });
         #[allow(clippy::cast_precision_loss)] // advice
         let rows = units.map(|n| self.schema.n_obs as f64 / n as f64);
-        Hints { chunk_rows: rows, concurrency: 1 }
+        let concurrency = if files.set.is_far() { FAR_AT_ONCE } else { 1 };
+        Hints { chunk_rows: rows, concurrency }
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {

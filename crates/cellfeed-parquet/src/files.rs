@@ -5,7 +5,7 @@ use crate::codec::Codec;
 use crate::footer::{ChunkMeta, Footer, Leaf};
 use crate::index::PageTable;
 use bytes::Bytes;
-use cellfeed_core::io::{ByteSource, Engine, FileSet, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, Folder};
 use cellfeed_core::{Error, Result, RowRanges};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -33,7 +33,7 @@ pub(crate) struct Chunk {
 /// What is known of all files.
 #[derive(Debug)]
 pub(crate) struct Files {
-    pub(crate) set: FileSet,
+    pub(crate) set: Arc<dyn Folder>,
     pub(crate) names: Vec<String>,
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) groups: Vec<Group>,
@@ -78,7 +78,7 @@ impl ChunkPlan {
 }
 
 /// Reads a footer: blocks.
-pub(crate) fn read_footer(file: &LocalFile) -> Result<Footer> {
+pub(crate) fn read_footer(file: &dyn ByteSource) -> Result<Footer> {
     let parse = || {
         let len = file.len();
         if len < 12 {
@@ -160,15 +160,19 @@ impl Chunk {
 impl Files {
     /// Puts files together, of which `footers` are the footers in the same order: columns are those of
     /// the first, and must be the same in all. Reads page indexes: blocks.
-    pub(crate) fn open(set: FileSet, names: Vec<String>, footers: &[Footer]) -> Result<Self> {
+    pub(crate) fn open(
+        set: Arc<dyn Folder>,
+        names: Vec<String>,
+        footers: &[Footer],
+    ) -> Result<Self> {
         let leaves = footers.first().map(|f| f.leaves.clone()).unwrap_or_default();
         let mut files =
             Self { set, names, leaves, groups: Vec::new(), chunks: Vec::new(), n_rows: 0 };
         for (shard, footer) in footers.iter().enumerate() {
             let name = &files.names[shard];
-            let blame = |e: Error| e.with_default("file", files.set.root().join(name).display());
+            let blame = |e: Error| e.with_default("file", files.set.place(name));
             let order = order(&files.leaves, &footer.leaves).map_err(blame)?;
-            let tables = read_indexes(&files.set, name, footer).map_err(blame)?;
+            let tables = read_indexes(&*files.set, name, footer).map_err(blame)?;
             let mut tables = tables.into_iter();
             for group in &footer.groups {
                 let mut read: Vec<Chunk> = group.chunks.iter().map(Chunk::new).collect();
@@ -242,7 +246,7 @@ impl Files {
             .and_then(|g| self.names.get(usize::try_from(g.shard).unwrap_or(usize::MAX)));
         let error = error.with_default("row group", group);
         match name {
-            Some(name) => error.with_default("file", self.set.root().join(name).display()),
+            Some(name) => error.with_default("file", self.set.place(name)),
             None => error,
         }
     }
@@ -318,7 +322,7 @@ const GAP: u64 = 64 << 10;
 const WINDOW: u64 = 8 << 20;
 
 /// The page tables of a file's chunks, group by group.
-fn read_indexes(set: &FileSet, name: &str, footer: &Footer) -> Result<Vec<Option<PageTable>>> {
+fn read_indexes(set: &dyn Folder, name: &str, footer: &Footer) -> Result<Vec<Option<PageTable>>> {
     let chunks = || {
         footer.groups.iter().flat_map(|g| {
             g.chunks.iter().map(move |c| (c, u32::try_from(g.n_rows).unwrap_or(u32::MAX)))

@@ -5,14 +5,14 @@ use crate::decode::is_blob;
 use crate::files::{Files, read_footer};
 use crate::footer::{Footer, Leaf};
 use crate::header::{Header, KEY, LayoutName, MatrixEntry};
+use crate::place::Place;
 use crate::read::{Context, Genes, Matrix};
 use crate::table::{describe, names, read_table};
-use cellfeed_core::io::{Engine, FileSet, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, Schema, Table,
     ValueType, VarSchema,
 };
-use std::path::Path;
 use std::sync::Arc;
 
 /// An obs column that can be read.
@@ -36,14 +36,12 @@ pub(crate) struct Opened {
 }
 
 /// Opens a file of our own layout.
-pub(crate) fn open(path: &Path, engine: &Arc<Engine>) -> Result<Opened> {
-    let blame = |e: Error| e.with_default("file", path.display());
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+pub(crate) fn open(place: &Place, engine: &Arc<Engine>) -> Result<Opened> {
+    let blame = |e: Error| e.with_default("file", &place.location);
+    let (set, name) = (Arc::clone(&place.folder), place.name.clone());
     // From here on the file must stay as it is.
-    let set = FileSet::new(parent, Arc::clone(engine));
     let file = set.open(&name)?;
-    let footer = read_footer(&file)?;
+    let footer = read_footer(&*file)?;
     let header = Header::read(&footer).map_err(blame)?.ok_or_else(|| {
         let have: Vec<&str> = footer.leaves.iter().map(|l| l.name.as_str()).take(12).collect();
         blame(Error::unsupported(format!(
@@ -54,7 +52,7 @@ pub(crate) fn open(path: &Path, engine: &Arc<Engine>) -> Result<Opened> {
     })?;
     let understood = || {
         let files = Files::open(set, vec![name], std::slice::from_ref(&footer))?;
-        understand(&file, files, &footer, header, path.display().to_string(), engine)
+        understand(&*file, files, &footer, header, place.location.clone(), engine)
     };
     understood().map_err(blame)
 }
@@ -65,7 +63,7 @@ pub(crate) fn var_schema(table: &Table) -> Arc<VarSchema> {
 }
 
 fn understand(
-    file: &LocalFile,
+    file: &dyn ByteSource,
     files: Files,
     footer: &Footer,
     header: Header,

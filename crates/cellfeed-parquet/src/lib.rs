@@ -50,6 +50,7 @@ mod index;
 mod layout;
 mod options;
 mod page;
+mod place;
 mod read;
 mod roofline;
 mod rows;

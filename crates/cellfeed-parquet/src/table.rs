@@ -9,7 +9,7 @@ use crate::page::Scratch;
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use bytes::Bytes;
-use cellfeed_core::io::{ByteSource, LocalFile};
+use cellfeed_core::io::ByteSource;
 use cellfeed_core::{ColumnKind, ColumnSchema, Error, Result, Table};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
@@ -31,7 +31,7 @@ impl SmallFile {
     }
 
     /// Reads a file within a file, and holds it against its checksum before it is parsed: blocks.
-    fn embedded(file: &LocalFile, extent: &Extent) -> Result<Self> {
+    fn embedded(file: &dyn ByteSource, extent: &Extent) -> Result<Self> {
         let end = extent.offset.checked_add(extent.bytes);
         if end.is_none_or(|end| end > file.len()) || extent.bytes > LARGEST {
             return Err(Error::corrupt(format!(
@@ -74,7 +74,7 @@ impl SmallFile {
 
 /// What a column's entry says it is. Reads its categories: blocks.
 pub(crate) fn describe(
-    file: &LocalFile,
+    file: &dyn ByteSource,
     entry: &ColumnEntry,
     footer: &Footer,
 ) -> Result<(ColumnSchema, usize, Stored)> {
@@ -125,7 +125,7 @@ pub(crate) fn describe(
 }
 
 /// Reads a table of genes: blocks.
-pub(crate) fn read_table(file: &LocalFile, entry: &TableEntry) -> Result<Table> {
+pub(crate) fn read_table(file: &dyn ByteSource, entry: &TableEntry) -> Result<Table> {
     let extent =
         entry.file.as_ref().ok_or_else(|| Error::corrupt("a table of genes has no place"))?;
     let small = SmallFile::embedded(file, extent)?;

@@ -8,12 +8,13 @@ use crate::footer::{Footer, Leaf};
 use crate::header::KEY;
 use crate::layout::{Column, Opened, storage, var_schema};
 use crate::options::ParquetOptions;
+use crate::place::Place;
 use crate::read::{Context, Genes, Matrix, NO_GENE};
 use crate::table::{LARGEST, SmallFile};
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef};
-use cellfeed_core::io::{ByteSource, Engine, FileSet, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, Entry, Folder, LocalFile};
 use cellfeed_core::{
     ColumnKind, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, Schema,
     Table, ValueType,
@@ -21,7 +22,7 @@ use cellfeed_core::{
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 const GENES: &str = "genes";
@@ -37,7 +38,8 @@ const HIGHEST: i64 = 1 << 24;
 /// Files of a store, in order.
 #[derive(Debug)]
 pub(crate) struct Shards {
-    folder: PathBuf,
+    /// The folder below the root that they are in.
+    below: &'static str,
     names: Vec<String>,
 }
 
@@ -50,18 +52,14 @@ pub(crate) fn begins_as_parquet(path: &Path) -> bool {
 }
 
 /// Whether a folder has Parquet files where shards are looked for.
-pub(crate) fn looks_like(folder: &Path) -> bool {
-    [folder.to_path_buf(), folder.join("data")]
-        .iter()
-        .any(|f| listed(f).is_ok_and(|names| !names.is_empty()))
+pub(crate) fn looks_like(folder: &dyn Folder) -> bool {
+    ["", "data"].iter().any(|f| listed(folder, f).is_ok_and(|names| !names.is_empty()))
 }
 
-/// The Parquet files of a folder that may be shards.
-fn listed(folder: &Path) -> Result<Vec<String>> {
-    let io = |e| Error::io("cannot list", e).with("file", folder.display());
+/// The Parquet files that may be shards, of a folder below the root.
+fn listed(folder: &dyn Folder, below: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+    for (name, _) in folder.list(below)? {
         let table = name.ends_with("metadata.parquet");
         if name.ends_with(".parquet") && !name.starts_with('.') && !table {
             names.push(name);
@@ -80,7 +78,7 @@ fn numbered(name: &str) -> Option<(&str, usize, usize)> {
 }
 
 /// Refuses a folder from which numbered shards are missing.
-fn complete(folder: &Path, names: &[String]) -> Result<()> {
+fn complete(folder: &str, names: &[String]) -> Result<()> {
     let mut splits: BTreeMap<(&str, usize), Vec<usize>> = BTreeMap::new();
     for (prefix, number, total) in names.iter().filter_map(|n| numbered(n)) {
         splits.entry((prefix, total)).or_default().push(number);
@@ -105,52 +103,51 @@ fn complete(folder: &Path, names: &[String]) -> Result<()> {
                  the options if the folder is meant to be a part",
                 missing.join(", ")
             ))
-            .with("file", folder.display()));
+            .with("file", folder));
         }
     }
     Ok(())
 }
 
 /// The shards that a path stands for, if its files are of this layout.
-pub(crate) fn shards(
-    path: &Path,
-    engine: &Arc<Engine>,
-    options: &ParquetOptions,
-) -> Result<Option<Shards>> {
-    if path.is_dir() {
-        let data = path.join("data");
-        let mut folder = path.to_path_buf();
-        let mut names = listed(&folder)?;
-        if names.is_empty() && data.is_dir() {
-            names = listed(&data)?;
-            folder = data;
+pub(crate) fn shards(place: &Place, options: &ParquetOptions) -> Result<Option<Shards>> {
+    let folder = &*place.folder;
+    if place.name.is_empty() {
+        let (mut below, mut names) = ("", listed(folder, "")?);
+        if names.is_empty() && folder.look("data")? == Some(Entry::Folder) {
+            (below, names) = ("data", listed(folder, "data")?);
         }
         if names.iter().any(|n| numbered(n).is_some()) {
             names.retain(|n| numbered(n).is_some());
         }
         if names.is_empty() {
             return Err(Error::not_found("the folder has no Parquet files, nor has data in it")
-                .with("file", path.display()));
+                .with("file", &place.location));
         }
         if !options.missing_shards {
-            complete(&folder, &names)?;
+            complete(&folder.place(below), &names)?;
         }
-        return Ok(Some(Shards { folder, names }));
+        if !below.is_empty() {
+            names.iter_mut().for_each(|name| *name = format!("{below}/{name}"));
+        }
+        return Ok(Some(Shards { below, names }));
     }
-    let footer = read_footer(&LocalFile::open(path, Arc::clone(engine))?)?;
+    let footer = read_footer(&*folder.open(&place.name)?)?;
     if footer.value(KEY).is_some() || [GENES, EXPRESSIONS].iter().any(|n| footer.leaf(n).is_none())
     {
         return Ok(None);
     }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    Ok(Some(Shards { folder: folder.to_path_buf(), names: vec![name] }))
+    Ok(Some(Shards { below: "", names: vec![place.name.clone()] }))
 }
 
+/// Threads that wait for footers where each takes long to come.
+const FAR_THREADS: usize = 32;
+
 /// Reads the footers of all shards, on a few threads where there are many.
-fn footers(set: &FileSet, names: &[String], threads: usize) -> Result<Vec<Footer>> {
+fn footers(set: &dyn Folder, names: &[String], threads: usize) -> Result<Vec<Footer>> {
     let read = |name: &String| read_footer(&*set.open(name)?);
-    let part = names.len().div_ceil(threads.min(8)).max(8);
+    let (threads, least) = if set.is_far() { (FAR_THREADS, 1) } else { (threads.min(8), 8) };
+    let part = names.len().div_ceil(threads).max(least);
     let parts: Vec<Result<Vec<Footer>>> = std::thread::scope(|scope| {
         let started: Vec<_> = names
             .chunks(part)
@@ -168,16 +165,16 @@ fn footers(set: &FileSet, names: &[String], threads: usize) -> Result<Vec<Footer
 
 /// Opens shards.
 pub(crate) fn open(
-    path: &Path,
+    place: &Place,
     engine: &Arc<Engine>,
     options: &ParquetOptions,
     shards: Shards,
 ) -> Result<Opened> {
-    let set = FileSet::new(&shards.folder, Arc::clone(engine));
-    let footers = footers(&set, &shards.names, engine.threads())?;
+    let set = Arc::clone(&place.folder);
+    let footers = footers(&*set, &shards.names, engine.threads())?;
     let first = footers.first().ok_or_else(|| Error::internal("no shards"))?;
-    let name = shards.folder.join(&shards.names[0]);
-    let blame = |e: Error| e.with_default("file", name.display());
+    let name = set.place(&shards.names[0]);
+    let blame = |e: Error| e.with_default("file", &name);
     let list = |column: &str| {
         let found = first
             .leaf(column)
@@ -192,7 +189,7 @@ pub(crate) fn open(
     let (indices, data) = (list(GENES)?, list(EXPRESSIONS)?);
     let value_type = first.leaves[data].value_type();
     let value_type = value_type.ok_or_else(|| Error::internal("values of no type"))?;
-    let (tokens, var) = genes(&shards.folder, engine, options)?;
+    let (tokens, var) = genes(&set, shards.below, engine, options)?;
     let writer = first.writer.clone();
     let files = Files::open(set, shards.names, &footers)?;
     drop(footers);
@@ -235,7 +232,7 @@ pub(crate) fn open(
     };
     let schema = Schema {
         format: "tahoe".to_owned(),
-        location: path.display().to_string(),
+        location: place.location.clone(),
         writer,
         n_obs: files.n_rows,
         matrices: vec![described],
@@ -274,35 +271,59 @@ fn column(
     obs.push(ColumnSchema { name, kind, encoding: "parquet".to_owned() });
 }
 
-/// Where the table of genes is.
-fn find_genes(folder: &Path, options: &ParquetOptions) -> Result<PathBuf> {
+/// Finds the table of genes, for shards in a folder below the root.
+fn find_genes(
+    root: &Arc<dyn Folder>,
+    below: &str,
+    engine: &Arc<Engine>,
+    options: &ParquetOptions,
+) -> Result<Arc<dyn ByteSource>> {
+    let local = |path: &Path| -> Result<Arc<dyn ByteSource>> {
+        Ok(Arc::new(LocalFile::open(path, Arc::clone(engine))?))
+    };
     if let Some(path) = &options.gene_metadata {
-        return Ok(path.clone());
+        return local(path);
     }
-    let whole = folder.canonicalize();
-    let whole = whole.map_err(|e| Error::io("cannot look at", e).with("file", folder.display()))?;
-    let places = whole
-        .ancestors()
-        .take(3)
-        .flat_map(|up| [up.join(GENE_METADATA), up.join("metadata").join(GENE_METADATA)]);
-    places.into_iter().find(|path| path.is_file()).ok_or_else(|| {
-        Error::not_found(format!(
-            "there is no {GENE_METADATA}, nor metadata/{GENE_METADATA}, beside the shards or up to \
-             two folders above: genes are numbers without it; put it there, or name it in the options"
-        ))
-        .with("file", folder.display())
-    })
+    let names = || [GENE_METADATA.to_owned(), format!("metadata/{GENE_METADATA}")];
+    let place = root.place(below);
+    if let Some(folder) = root.local() {
+        let folder = folder.join(below);
+        let whole = folder.canonicalize();
+        let whole = whole.map_err(|e| Error::io("cannot look at", e).with("file", &place))?;
+        let mut places = whole.ancestors().take(3).flat_map(|up| names().map(|name| up.join(name)));
+        if let Some(path) = places.find(|path| path.is_file()) {
+            return local(&path);
+        }
+    } else {
+        let (mut folder, mut within) = (Some(Arc::clone(root)), below);
+        for _ in 0..3 {
+            let Some(here) = folder.take() else { break };
+            for name in names() {
+                let name = if within.is_empty() { name } else { format!("{within}/{name}") };
+                if let Some(Entry::File(_)) = here.look(&name)? {
+                    return here.open(&name);
+                }
+            }
+            folder = if within.is_empty() { here.parent() } else { Some(here) };
+            within = "";
+        }
+    }
+    Err(Error::not_found(format!(
+        "there is no {GENE_METADATA}, nor metadata/{GENE_METADATA}, beside the shards or up to two \
+         folders above: genes are numbers without it; put it there, or name it in the options"
+    ))
+    .with("file", place))
 }
 
 /// Which column each token is, and the genes by their names.
 fn genes(
-    folder: &Path,
+    root: &Arc<dyn Folder>,
+    below: &str,
     engine: &Arc<Engine>,
     options: &ParquetOptions,
 ) -> Result<(Vec<u32>, Table)> {
-    let path = find_genes(folder, options)?;
+    let file = find_genes(root, below, engine, options)?;
     let read = || {
-        let file = LocalFile::open(&path, Arc::clone(engine))?;
         if file.len() > LARGEST {
             return Err(Error::corrupt(format!("a table of genes of {} bytes", file.len())));
         }
@@ -310,7 +331,7 @@ fn genes(
         file.read_exact_at(0, &mut bytes)?;
         understand_genes(&SmallFile::new(bytes.into())?)
     };
-    read().map_err(|e| e.with_default("file", path.display()))
+    read().map_err(|e| e.with_default("file", file.location()))
 }
 
 fn understand_genes(small: &SmallFile) -> Result<(Vec<u32>, Table)> {
@@ -369,13 +390,13 @@ mod tests {
         let names = |numbers: &[usize]| -> Vec<String> {
             numbers.iter().map(|n| format!("train-{n:05}-of-00006.parquet")).collect()
         };
-        let check = |numbers: &[usize]| complete(Path::new("d"), &names(numbers));
+        let check = |numbers: &[usize]| complete("d", &names(numbers));
         assert!(check(&[0, 1, 2, 3, 4, 5]).is_ok());
         let error = check(&[0, 2, 3, 5]).unwrap_err().to_string();
         assert!(error.contains("2 of 6"), "{error}");
         assert!(error.contains("(train-00001-of-00006.parquet, train-00004-of-00006.parquet)"));
         let error = check(&[5]).unwrap_err().to_string();
         assert!(error.contains("train-00002-of-00006.parquet, ...)"), "{error}");
-        assert!(complete(Path::new("d"), &["a.parquet".to_owned()]).is_ok());
+        assert!(complete("d", &["a.parquet".to_owned()]).is_ok());
     }
 }

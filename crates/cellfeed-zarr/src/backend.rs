@@ -7,14 +7,14 @@ use crate::read::Context;
 use crate::read::roofline::Bench;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
-use cellfeed_core::io::{Engine, FileSet, Roofline};
+use cellfeed_core::io::{Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
 };
 use std::path::Path;
 use std::sync::Arc;
 
-/// An AnnData store in Zarr v2 or v3 on a local disk, or a collection of annbatch's.
+/// An AnnData store in Zarr v2 or v3, or a collection of annbatch's.
 #[derive(Debug)]
 pub struct ZarrBackend {
     inner: Arc<dyn Backend>,
@@ -34,7 +34,7 @@ impl ZarrBackend {
     /// # Errors
     /// Of kind `NotFound` or `Io` if the store cannot be opened, `Unsupported` if it is no AnnData or
     /// of an encoding that is not read, `Corrupt` if it contradicts itself.
-    pub fn open(path: &Path, engine: Arc<Engine>, _options: &ZarrOptions) -> Result<Self> {
+    pub fn open(path: &Path, engine: Arc<Engine>, options: &ZarrOptions) -> Result<Self> {
         let blame = |e: Error| e.with_default("file", path.display());
         let found = path.metadata().map_err(|e| blame(Error::io("cannot open", e)))?;
         if !found.is_dir() {
@@ -43,9 +43,27 @@ impl ZarrBackend {
                  unzip NAME -d DIR",
             )));
         }
-        let files = Arc::new(FileSet::new(path, Arc::clone(&engine)));
+        Self::open_in(Arc::new(FileSet::new(path, Arc::clone(&engine))), engine, options)
+    }
+
+    /// As [`open`](Self::open), a store whose root is the folder's, wherever that is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_in(
+        files: Arc<dyn Folder>,
+        engine: Arc<Engine>,
+        _options: &ZarrOptions,
+    ) -> Result<Self> {
+        let location = files.location().to_owned();
+        let blame = |e: Error| e.with_default("file", &location);
+        // Many small files: a folder that is far gets them at once.
+        files.read_soon(&|name| {
+            let name = name.rsplit('/').next().unwrap_or_default();
+            ["zarr.json", ".zarray", ".zgroup", ".zattrs"].contains(&name)
+        });
         let context = Context { files, engine };
-        if let Some(datasets) = collection::datasets(path).map_err(blame)? {
+        if let Some(datasets) = collection::datasets(&*context.files).map_err(blame)? {
             let groups = collection::open(&context, &datasets).map_err(blame)?;
             let inner = collection::join(&context, &groups).map_err(blame)?;
             return Ok(Self { inner, groups });

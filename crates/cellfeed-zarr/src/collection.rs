@@ -6,11 +6,11 @@ use crate::meta::node;
 use crate::read::{Context, as_u64};
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
+use cellfeed_core::io::Folder;
 use cellfeed_core::{
     Archive, Backend, ConcatBackend, ConcatOptions, CsrRows, Error, Hints, MatrixKey, ReadCost,
     Result, RowRanges, Schema, Table,
 };
-use std::path::Path;
 use std::sync::Arc;
 
 /// How annbatch marks a collection.
@@ -18,7 +18,7 @@ const MARK: &str = "annbatch-preshuffled";
 
 /// Names of the datasets if the store is a collection: marked as one, or without `obs` but with
 /// datasets in it.
-pub(crate) fn datasets(root: &Path) -> Result<Option<Vec<String>>> {
+pub(crate) fn datasets(root: &dyn Folder) -> Result<Option<Vec<String>>> {
     let Some(top) = node(root, "")? else { return Ok(None) };
     let marked = top.text("encoding-type") == Some(MARK);
     if top.array.is_some() || (!marked && node(root, "obs")?.is_some()) {
@@ -67,7 +67,7 @@ pub(crate) fn join(context: &Context, groups: &[Arc<Group>]) -> Result<Arc<dyn B
     let joined = ConcatBackend::try_new(groups, &ConcatOptions::default(), engine)?;
     let schema = Schema {
         format: "zarr".to_owned(),
-        location: context.files.root().display().to_string(),
+        location: context.files.location().to_owned(),
         ..Schema::clone(joined.schema())
     };
     Ok(Arc::new(Collection { joined, schema: Arc::new(schema) }))

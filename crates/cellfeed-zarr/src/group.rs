@@ -11,6 +11,9 @@ use cellfeed_core::{
 };
 use std::sync::Arc;
 
+/// Fetches that are worth reading at once where each read waits long.
+const FAR_AT_ONCE: usize = 4;
+
 /// An AnnData group.
 #[derive(Debug)]
 pub(crate) struct Group {
@@ -93,7 +96,8 @@ impl Backend for Group {
                 None => chunk,
             })
         });
-        Hints { chunk_rows: rows, concurrency: 2 }
+        let concurrency = if self.context.files.is_far() { FAR_AT_ONCE } else { 2 };
+        Hints { chunk_rows: rows, concurrency }
     }
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {

@@ -1,9 +1,11 @@
 //! Many files below one folder as byte sources: opened when first read, so that a store of thousands
 //! of shards opens at once, and closed again when too many are open.
 
+use super::folder::{Entry, Folder, check_length, check_name};
 use super::{ByteSource, Engine, LocalFile};
 use crate::{Error, ErrorKind, Result};
 use std::collections::HashMap;
+use std::io::ErrorKind as IoKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -15,6 +17,7 @@ const OPEN_FILES: usize = 256;
 #[derive(Debug)]
 pub struct FileSet {
     root: PathBuf,
+    location: String,
     engine: Arc<Engine>,
     state: Mutex<State>,
 }
@@ -32,7 +35,8 @@ impl FileSet {
     /// The files below `root`. Nothing is opened yet.
     #[must_use]
     pub fn new(root: &Path, engine: Arc<Engine>) -> Self {
-        Self { root: root.to_path_buf(), engine, state: Mutex::default() }
+        let location = root.display().to_string();
+        Self { root: root.to_path_buf(), location, engine, state: Mutex::default() }
     }
 
     /// The folder.
@@ -48,10 +52,7 @@ impl FileSet {
     /// As [`LocalFile::open`]; of kind `Changed` if the file is not as it was when first opened, and
     /// `InvalidInput` for a path that leads out of the folder.
     pub fn open(&self, name: &str) -> Result<Arc<LocalFile>> {
-        if name.split('/').any(|part| part.is_empty() || part == "." || part == "..") {
-            return Err(Error::invalid_input(format!("{name:?} is no path below a folder"))
-                .with("file", self.root.display()));
-        }
+        check_name(name, self.root.display())?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.now += 1;
         let now = state.now;
@@ -80,6 +81,77 @@ impl FileSet {
     }
 }
 
+impl Folder for FileSet {
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn place(&self, name: &str) -> String {
+        match name {
+            "" => self.location.clone(),
+            name => self.root.join(name).display().to_string(),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<dyn ByteSource>> {
+        Self::open(self, name).map(|file| file as Arc<dyn ByteSource>)
+    }
+
+    fn look(&self, name: &str) -> Result<Option<Entry>> {
+        let path = self.root.join(name);
+        match path.metadata() {
+            Ok(found) if found.is_dir() => Ok(Some(Entry::Folder)),
+            Ok(found) => Ok(Some(Entry::File(found.len()))),
+            Err(e) if matches!(e.kind(), IoKind::NotFound | IoKind::NotADirectory) => Ok(None),
+            Err(e) => Err(Error::io("cannot look at", e).with("file", path.display())),
+        }
+    }
+
+    fn list(&self, name: &str) -> Result<Vec<(String, Entry)>> {
+        let folder = self.root.join(name);
+        let io = |e| Error::io("cannot list", e).with("file", folder.display());
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&folder).map_err(io)? {
+            let entry = entry.map_err(io)?;
+            // What leads nowhere is nothing.
+            let Ok(what) = entry.path().metadata() else { continue };
+            let what = if what.is_dir() { Entry::Folder } else { Entry::File(what.len()) };
+            if let Ok(name) = entry.file_name().into_string() {
+                found.push((name, what));
+            }
+        }
+        Ok(found)
+    }
+
+    fn bytes_below(&self, name: &str) -> u64 {
+        let mut total = 0;
+        let mut folders = vec![self.root.join(name)];
+        while let Some(folder) = folders.pop() {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            for entry in entries.flatten() {
+                match entry.metadata() {
+                    Ok(m) if m.is_dir() => folders.push(entry.path()),
+                    Ok(m) => total += m.len(),
+                    Err(_) => {}
+                }
+            }
+        }
+        total
+    }
+
+    fn local(&self) -> Option<&Path> {
+        Some(&self.root)
+    }
+
+    fn read(&self, name: &str, longest: u64) -> Result<Option<Vec<u8>>> {
+        // A file that is read once is not kept open.
+        let Some(Entry::File(length)) = self.look(name)? else { return Ok(None) };
+        check_length(length, longest).map_err(|e| e.with("file", self.place(name)))?;
+        let read = std::fs::read(self.root.join(name));
+        read.map(Some).map_err(|e| Error::io("cannot read", e).with("file", self.place(name)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,6 +174,15 @@ mod tests {
         assert!(files.state.lock().unwrap().open.len() <= OPEN_FILES);
         assert_eq!(files.open("../x").unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(files.open("none").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.look("7").unwrap(), Some(Entry::File(1)));
+        assert_eq!((files.look("none").unwrap(), files.look("7/x").unwrap()), (None, None));
+        assert_eq!(files.look("").unwrap(), Some(Entry::Folder));
+        assert_eq!(files.list("").unwrap().len(), OPEN_FILES + 10);
+        assert!(files.list("none").is_err());
+        assert_eq!(files.bytes_below(""), 10 + 2 * 90 + 3 * 166);
+        assert_eq!(files.read("100", 3).unwrap().as_deref(), Some(&b"100"[..]));
+        assert_eq!(files.read("100", 2).unwrap_err().kind(), ErrorKind::Corrupt);
+        assert_eq!(files.read("none", 2).unwrap(), None);
         // 0 was closed meanwhile.
         std::fs::write(root.path().join("0"), "longer").unwrap();
         assert_eq!(files.open("0").unwrap_err().kind(), ErrorKind::Changed);

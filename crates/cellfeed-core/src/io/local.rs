@@ -79,21 +79,6 @@ impl LocalFile {
     pub fn modified(&self) -> Option<SystemTime> {
         self.inner.modified
     }
-
-    /// Whether the page cache holds these ranges, as far as a few of them tell, by reads of one byte that
-    /// may not wait. Blocks for a moment; false where the system has no such reads.
-    #[must_use]
-    pub fn resident(&self, ranges: &[Range<u64>]) -> bool {
-        self.inner.resident(ranges)
-    }
-
-    /// Reads metadata: fills `buf` from `offset`, on the calling thread.
-    ///
-    /// # Errors
-    /// As [`get_ranges`](ByteSource::get_ranges).
-    pub fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
-        self.inner.read_into(offset, &mut [IoSliceMut::new(buf)])
-    }
 }
 
 #[async_trait]
@@ -104,6 +89,16 @@ impl ByteSource for LocalFile {
 
     fn len(&self) -> u64 {
         self.inner.len
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.inner.read_into(offset, &mut [IoSliceMut::new(buf)])
+    }
+
+    /// By reads of one byte that may not wait. Blocks for a moment; false where the system has no such
+    /// reads.
+    fn resident(&self, ranges: &[Range<u64>]) -> bool {
+        self.inner.resident(ranges)
     }
 
     async fn get_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Bytes> {

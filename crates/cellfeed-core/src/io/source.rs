@@ -27,9 +27,15 @@ impl CoalesceOptions {
     pub fn local() -> Self {
         Self::new(4 << 10, 2 << 20)
     }
+
+    /// The longest run.
+    #[must_use]
+    pub fn run(self) -> u64 {
+        self.run
+    }
 }
 
-/// Bytes that can be read at offsets: a local file, later an object in a store.
+/// Bytes that can be read at offsets: a local file, or an object in a store.
 #[async_trait]
 pub trait ByteSource: Send + Sync + fmt::Debug {
     /// Where the bytes are, for messages.
@@ -41,6 +47,24 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Reads metadata: fills `buf` from `offset`. Blocks.
+    ///
+    /// # Errors
+    /// As [`get_ranges`](Self::get_ranges).
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
+
+    /// Whether memory holds these ranges already, as far as a few of them tell. False if that cannot be
+    /// known.
+    fn resident(&self, _ranges: &[Range<u64>]) -> bool {
+        false
+    }
+
+    /// Whether a read waits long for its first byte, as one over a network does: then few large reads
+    /// are better than many, and several fetches are worth reading at once.
+    fn is_far(&self) -> bool {
+        false
     }
 
     /// The bytes of all ranges, end to end in the order given, in one buffer that is aligned to
@@ -56,15 +80,16 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
 
 /// Ranges that one read serves: indices into the request in ascending file order.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Run {
+pub struct Run {
     /// Positions in the list of ranges, by file offset.
-    pub(super) members: Range<usize>,
+    pub members: Range<usize>,
     /// The file range that covers them.
-    pub(super) span: Range<u64>,
+    pub span: Range<u64>,
 }
 
 /// Groups ranges, which must be sorted by start, into runs.
-pub(super) fn coalesce(sorted: &[Range<u64>], options: CoalesceOptions) -> Vec<Run> {
+#[must_use]
+pub fn coalesce(sorted: &[Range<u64>], options: CoalesceOptions) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for (i, range) in sorted.iter().enumerate() {
         if let Some(run) = runs.last_mut() {

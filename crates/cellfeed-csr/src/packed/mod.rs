@@ -15,7 +15,7 @@ use crate::options::Access;
 use crate::read::count_mapped;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
-use cellfeed_core::io::{Buffer, ByteSource, Engine, LocalFile};
+use cellfeed_core::io::{Buffer, ByteSource, Engine};
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
@@ -39,8 +39,9 @@ pub(crate) struct PackedMatrix {
     offsets: RowOffsets,
     /// Where the bytes of each row start.
     starts: RowOffsets,
-    file: Arc<LocalFile>,
-    map: MappedFile,
+    file: Arc<dyn ByteSource>,
+    /// None where the file cannot be mapped.
+    map: Option<MappedFile>,
     value_type: ValueType,
     index_type: ValueType,
     n_vars: u64,
@@ -58,8 +59,8 @@ impl PackedMatrix {
     pub(crate) fn try_new(
         offsets: RowOffsets,
         starts: RowOffsets,
-        file: Arc<LocalFile>,
-        map: MappedFile,
+        file: Arc<dyn ByteSource>,
+        map: Option<MappedFile>,
         value_type: ValueType,
         index_type: ValueType,
         n_vars: u64,
@@ -116,6 +117,7 @@ impl PackedMatrix {
         }
         let ranges = self.starts.element_ranges(rows);
         let by_map = match access {
+            _ if self.map.is_none() => false,
             Access::Map => true,
             Access::Read => false,
             Access::Auto => {
@@ -124,12 +126,13 @@ impl PackedMatrix {
                 engine.blocking(probe).await?
             }
         };
-        let raw = if by_map {
-            self.map.check(self.file.len(), std::path::Path::new(self.file.location()))?;
-            count_mapped(engine, &ranges);
-            None
-        } else {
-            Some(self.file.get_ranges(ranges).await?)
+        let raw = match &self.map {
+            Some(map) if by_map => {
+                map.check(self.file.len(), self.file.location())?;
+                count_mapped(engine, &ranges);
+                None
+            }
+            _ => Some(self.file.get_ranges(ranges).await?),
         };
         let (this, rows, on) = (Arc::clone(self), rows.clone(), Arc::clone(engine));
         engine.compute(move || this.decode(&on, &rows, raw)).await
@@ -157,9 +160,10 @@ impl PackedMatrix {
                     ))
                     .with("row", start));
                 }
-                let raw = match raw {
-                    Some(raw) => raw.slice(at(taken)..at(taken + len)),
-                    None => self.map.bytes().slice(at(bytes.start)..at(bytes.end)),
+                let raw = match (raw, &self.map) {
+                    (Some(raw), _) => raw.slice(at(taken)..at(taken + len)),
+                    (None, Some(map)) => map.bytes().slice(at(bytes.start)..at(bytes.end)),
+                    (None, None) => return Err(Error::internal("neither bytes nor a map")),
                 };
                 taken += len;
                 tasks.push(Task { rows: start..end, raw, nnz: at(nnz) });

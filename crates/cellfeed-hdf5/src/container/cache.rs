@@ -15,9 +15,12 @@ use hdf5_pure::FormatError;
 use super::guard;
 use super::source::ReadAt;
 
-/// Bytes of a page, and how many pages are kept: 16 MiB.
+/// Bytes of a page; of one of a source that is far.
 const PAGE: u64 = 32 << 10;
-const PAGES: usize = 512;
+const FAR_PAGE: u64 = 256 << 10;
+/// Bytes of pages that are kept; of a source that is far, where a page read again costs much.
+const KEPT: u64 = 16 << 20;
+const FAR_KEPT: u64 = 64 << 20;
 /// Reads up to this size go through the pages.
 const PAGED_READ: usize = 256 << 10;
 /// No structure of a sane file is larger, decoded chunks aside, which have their own limit.
@@ -34,6 +37,8 @@ struct Pages {
 /// A source with a page cache in front. Cheap to share behind an `Arc`.
 pub(crate) struct Paged {
     source: Box<dyn ReadAt>,
+    page: u64,
+    kept: usize,
     pages: Mutex<Pages>,
 }
 
@@ -45,7 +50,10 @@ impl fmt::Debug for Paged {
 
 impl Paged {
     pub(crate) fn new(source: Box<dyn ReadAt>) -> Self {
-        Self { source, pages: Mutex::default() }
+        let (page, kept) =
+            if source.is_far() { (FAR_PAGE, FAR_KEPT / FAR_PAGE) } else { (PAGE, KEPT / PAGE) };
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX);
+        Self { source, page, kept, pages: Mutex::default() }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -81,8 +89,8 @@ impl Paged {
         let mut at = offset;
         let mut rest = buf;
         while !rest.is_empty() {
-            let page = self.page(at / PAGE)?;
-            let start = usize::try_from(at % PAGE).unwrap_or(0);
+            let page = self.page(at / self.page)?;
+            let start = usize::try_from(at % self.page).unwrap_or(0);
             let bytes = page.get(start..).unwrap_or_default();
             let n = bytes.len().min(rest.len());
             let (Some(from), true) = (bytes.get(..n), n > 0) else {
@@ -104,15 +112,15 @@ impl Paged {
             }
         }
         // The lock is not held while reading; two readers may both read a page, which is harmless.
-        let start = number.saturating_mul(PAGE);
-        let len = self.len().saturating_sub(start).min(PAGE);
+        let start = number.saturating_mul(self.page);
+        let len = self.len().saturating_sub(start).min(self.page);
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
         self.direct(start, &mut bytes)?;
         let page: Arc<[u8]> = bytes.into();
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         if pages.by_number.insert(number, Arc::clone(&page)).is_none() {
             pages.oldest_first.push_back(number);
-            if pages.oldest_first.len() > PAGES
+            if pages.oldest_first.len() > self.kept
                 && let Some(oldest) = pages.oldest_first.pop_front()
             {
                 pages.by_number.remove(&oldest);

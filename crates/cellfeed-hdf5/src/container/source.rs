@@ -12,6 +12,11 @@ pub(crate) trait ReadAt: Send + Sync {
     /// Bytes in all. Allocations are bounded by it, so it must be true.
     fn len(&self) -> u64;
 
+    /// Whether each read waits long: then large pages are worth their bytes.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Fills `buf` from `offset` on, or fails.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 }

@@ -69,7 +69,7 @@ fn chunk(slots_in_page: usize) -> (Files, Bytes, bool) {
         list_def: 1,
     };
     let files = Files {
-        set: FileSet::new(Path::new("folder"), Arc::default()),
+        set: Arc::new(FileSet::new(Path::new("folder"), Arc::default())),
         names: vec!["file".to_owned()],
         leaves: vec![leaf],
         groups: vec![Group { shard: 0, first_row: 100, n_rows: ROWS.len() as u32 }],

@@ -10,13 +10,13 @@ use crate::read::array::{Array, integers};
 use crate::read::dense::DenseMatrix;
 use crate::read::sparse::SparseMatrix;
 use arrow_array::cast::AsArray;
+use cellfeed_core::io::{Entry, Folder};
 use cellfeed_core::{
     Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, RowOffsets, Schema, ValueType,
     VarSchema,
 };
 use frame::frame;
 use futures::executor::block_on;
-use std::path::Path;
 use std::sync::Arc;
 
 pub(crate) use frame::Frame;
@@ -39,8 +39,8 @@ pub(crate) struct Opened {
     pub(crate) raw_var: Option<Frame>,
 }
 
-fn root(context: &Context) -> &Path {
-    context.files.root()
+fn root(context: &Context) -> &dyn Folder {
+    &*context.files
 }
 
 fn need(context: &Context, path: &str) -> Result<Node> {
@@ -54,7 +54,7 @@ fn array(context: &Context, path: &str) -> Result<Array> {
 
 /// Opens the AnnData group at `at` (`""` for the root).
 pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
-    let location = root(context).join(at).display().to_string();
+    let location = root(context).place(at);
     let location = location.trim_end_matches('/').to_owned();
     let top = node(root(context), at)?.ok_or_else(|| {
         Error::unsupported("this is no Zarr store: it has neither zarr.json nor .zgroup")
@@ -135,11 +135,11 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
 fn parts(context: &Context, at: &str) -> Result<String> {
     for folder in ["mod", "tables"] {
         let folder = join(at, folder);
-        if root(context).join(&folder).is_dir()
+        if root(context).look(&folder)? == Some(Entry::Folder)
             && let Some(first) = members(root(context), &folder)?.first()
         {
-            let path = root(context).join(&folder).join(first);
-            return Ok(format!(", but has some in {folder}: open {} for example", path.display()));
+            let path = root(context).place(&join(&folder, first));
+            return Ok(format!(", but has some in {folder}: open {path} for example"));
         }
     }
     Ok(": it has no obs".to_owned())

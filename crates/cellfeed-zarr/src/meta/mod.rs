@@ -7,10 +7,9 @@ pub(crate) mod array;
 pub(crate) mod dtype;
 pub(crate) mod record;
 
+use cellfeed_core::io::{Entry, Folder};
 use cellfeed_core::{Error, Result};
 use serde_json::{Map, Value};
-use std::io::ErrorKind;
-use std::path::Path;
 
 /// The longest metadata file that is read.
 const LONGEST: u64 = 64 << 20;
@@ -45,24 +44,10 @@ pub(crate) fn join(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
-fn json(root: &Path, name: &str) -> Result<Option<Value>> {
-    let path = root.join(name);
-    let length = match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => found.len(),
-        Ok(_) => return Ok(None),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(Error::io("cannot look at", e).with("file", path.display())),
-    };
-    if length > LONGEST {
-        return Err(Error::corrupt(format!("{length} bytes of metadata are beyond {LONGEST}"))
-            .with("file", path.display()));
-    }
-    let text = std::fs::read(&path)
-        .map_err(|e| Error::io("cannot read", e).with("file", path.display()))?;
+fn json(root: &dyn Folder, name: &str) -> Result<Option<Value>> {
+    let Some(text) = root.read(name, LONGEST)? else { return Ok(None) };
     let value = serde_json::from_slice(&text).map_err(|e| {
-        Error::corrupt("the metadata is not JSON").caused_by(e).with("file", path.display())
+        Error::corrupt("the metadata is not JSON").caused_by(e).with("file", root.place(name))
     })?;
     Ok(Some(value))
 }
@@ -75,14 +60,14 @@ fn object(value: Option<Value>) -> Map<String, Value> {
 }
 
 /// The node at a path below the root (the root itself at `""`), if there is one.
-pub(crate) fn node(root: &Path, path: &str) -> Result<Option<Node>> {
+pub(crate) fn node(root: &dyn Folder, path: &str) -> Result<Option<Node>> {
     // Names come from the store: none may lead out of it.
     let odd = |part: &str| part.is_empty() || part == "." || part == "..";
     if !path.is_empty() && (path.split('/').any(odd) || path.contains('\0')) {
         return Err(Error::corrupt(format!("{path:?} is no name of an element"))
-            .with("file", root.display()));
+            .with("file", root.location()));
     }
-    let blame = |e: Error| e.with("file", root.join(path).display()).with_default("element", path);
+    let blame = |e: Error| e.with("file", root.place(path)).with_default("element", path);
     if let Some(value) = json(root, &join(path, "zarr.json"))? {
         if value["zarr_format"].as_u64() != Some(3) {
             return Err(blame(Error::unsupported(format!(
@@ -117,18 +102,11 @@ pub(crate) fn node(root: &Path, path: &str) -> Result<Option<Node>> {
 }
 
 /// Names of the members of a group, sorted.
-pub(crate) fn members(root: &Path, path: &str) -> Result<Vec<String>> {
-    let folder = root.join(path);
-    let io = |e| Error::io("cannot list", e).with("file", folder.display());
+pub(crate) fn members(root: &dyn Folder, path: &str) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(&folder).map_err(io)? {
-        let entry = entry.map_err(io)?;
-        let name = entry.file_name();
-        if let Some(name) = name.to_str()
-            && entry.path().is_dir()
-            && !name.starts_with('.')
-        {
-            names.push(name.to_owned());
+    for (name, what) in root.list(path)? {
+        if what == Entry::Folder && !name.starts_with('.') {
+            names.push(name);
         }
     }
     names.sort_unstable();

@@ -52,7 +52,7 @@ impl Array {
         if says <= 16 << 20 && self.meta.grid().iter().product::<u64>() <= 1 << 20 {
             return Ok(());
         }
-        let held = bytes_below(&context.files.root().join(&self.meta.path));
+        let held = context.files.bytes_below(&self.meta.path);
         self.check_held(says, held)
     }
 
@@ -68,7 +68,7 @@ impl Array {
     /// Takes note of the bytes of its files, and refuses an array that says far more than they can
     /// hold: what is read of it will be given room by what it says.
     pub(crate) fn measure(&mut self, context: &Context) -> Result<()> {
-        self.stored = bytes_below(&context.files.root().join(&self.meta.path));
+        self.stored = context.files.bytes_below(&self.meta.path);
         let size = as_u64(self.meta.kind.size().unwrap_or(4));
         self.check_held(self.meta.len().saturating_mul(size), self.stored)
     }
@@ -188,21 +188,4 @@ pub(crate) fn integers(kind: Kind, bytes: &[u8]) -> Result<Vec<i64>> {
         cellfeed_core::Values::I64(b) => Ok(b.to_vec()),
         _ => Err(Error::internal("a cast gave another type")),
     }
-}
-
-/// Bytes of the files below a folder.
-pub(crate) fn bytes_below(folder: &std::path::Path) -> u64 {
-    let mut total = 0;
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
-            match entry.metadata() {
-                Ok(m) if m.is_dir() => folders.push(entry.path()),
-                Ok(m) => total += m.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    total
 }

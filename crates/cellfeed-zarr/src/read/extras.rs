@@ -111,12 +111,12 @@ fn may_be_left_out(error: &Error) -> bool {
 
 impl Planner<'_> {
     fn node(&self, path: &str) -> Result<Option<Node>> {
-        node(self.context.files.root(), &join(self.at, path))
+        node(&*self.context.files, &join(self.at, path))
     }
 
     fn members(&self, path: &str) -> Result<Vec<String>> {
         let path = if path.is_empty() { self.at.to_owned() } else { join(self.at, path) };
-        members(self.context.files.root(), &path)
+        members(&*self.context.files, &path)
     }
 
     fn leave_out(&mut self, path: &str, why: &str) {
@@ -299,7 +299,7 @@ fn build<'a>(
                 left_out.push((path, e.message().to_owned()));
                 Ok(None)
             }
-            Err(e) => Err(e.with_default("file", context.files.root().display())),
+            Err(e) => Err(e.with_default("file", context.files.location())),
         }
     }
     .boxed()

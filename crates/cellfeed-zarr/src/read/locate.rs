@@ -6,8 +6,10 @@ use super::shard::ShardIndex;
 use super::{Context, to_usize};
 use crate::codec;
 use bytes::Bytes;
-use cellfeed_core::io::ByteSource;
+use cellfeed_core::io::{ByteSource, Entry};
 use cellfeed_core::{Error, ErrorKind, Result};
+use futures::future::{BoxFuture, FutureExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +19,9 @@ const MOST_IN_FILE: u64 = 1 << 24;
 
 /// The bytes of a chunk as stored; none means fill values.
 pub(crate) type Stored = Option<Bytes>;
+
+/// Indexes of shards that are read at the same time from a place that is far.
+const INDEXES_AT_ONCE: usize = 64;
 
 /// Files that are read at the same time: a store may have more chunk files than a process may open.
 const FILES_AT_ONCE: usize = 24;
@@ -37,9 +42,32 @@ impl Located {
         context: &Context,
         chunks: Vec<Vec<u64>>,
     ) -> Result<Self> {
+        if context.files.is_far() && array.meta.sharding.is_some() {
+            Self::warm(array, context, &chunks).await?;
+        }
         let (array, owned) = (Arc::clone(array), context.clone());
         // Files are looked at and indexes read where blocking does not matter.
         context.engine.blocking(move || Self::find_blocking(array, owned, &chunks)).await
+    }
+
+    /// Reads the indexes of all shards that are needed at once: one after the other, each would wait.
+    async fn warm(array: &Arc<Array>, context: &Context, chunks: &[Vec<u64>]) -> Result<()> {
+        let mut names: Vec<String> = chunks.iter().map(|c| array.meta.place(c).0).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.retain(|name| array.indexes.get(name).is_none());
+        let set = Arc::clone(&context.files);
+        let open = move || {
+            // What is not there is found out again, with its consequences, by whoever looks.
+            Ok(names.into_iter().map(|n| (set.open(&n).ok(), n)).collect::<Vec<_>>())
+        };
+        let opened = context.engine.blocking(open).await?;
+        let reads = opened.into_iter().filter_map(|(file, name)| {
+            let array = Arc::clone(array);
+            file.map(|file| async move { array.read_index(&*file, &name).await }.boxed())
+        });
+        let reads: Vec<BoxFuture<'static, Result<()>>> = reads.collect();
+        stream::iter(reads).buffer_unordered(INDEXES_AT_ONCE).try_collect().await
     }
 
     fn find_blocking(array: Arc<Array>, context: Context, chunks: &[Vec<u64>]) -> Result<Self> {
@@ -48,7 +76,7 @@ impl Located {
         for chunk in chunks {
             let (name, number) = array.meta.place(chunk);
             let named = |name: &str, e: Error| {
-                array.blame(e.with_default("file", context.files.root().join(name).display()))
+                array.blame(e.with_default("file", context.files.place(name)))
             };
             let found = match known.get(&name) {
                 Some(found) => found,
@@ -147,8 +175,8 @@ impl Located {
         let error = self.array.blame(error);
         match self.chunks.get(i) {
             Some(Some((file, range))) => {
-                let path = self.context.files.root().join(&self.files[*file]);
-                error.with_default("file", path.display()).with_default("offset", range.start)
+                let path = self.context.files.place(&self.files[*file]);
+                error.with_default("file", path).with_default("offset", range.start)
             }
             _ => error,
         }
@@ -183,42 +211,65 @@ impl Array {
     /// The index of a shard, kept or read and checked; a file that is no shard is its only chunk. None
     /// if there is no such file and that means fill values.
     fn index(&self, context: &Context, name: &str) -> Result<Option<Arc<ShardIndex>>> {
-        let Some(sharding) = self.meta.sharding else {
-            let found = std::fs::metadata(context.files.root().join(name));
-            let found = found.map_err(|e| Error::io("cannot look at", e));
+        if self.meta.sharding.is_none() {
+            let found = context.files.look(name)?.ok_or_else(|| Error::not_found("no such file"));
             return match self.unless_missing(found, name)? {
-                Some(found) if found.is_file() => {
-                    Ok(Some(Arc::new(ShardIndex::Whole(found.len()))))
-                }
-                Some(_) => Err(Error::corrupt("this is a folder, not a file")),
+                Some(Entry::File(length)) => Ok(Some(Arc::new(ShardIndex::Whole(length)))),
+                Some(Entry::Folder) => Err(Error::corrupt("this is a folder, not a file")),
                 None => Ok(None),
             };
-        };
+        }
         if let Some(index) = self.indexes.get(name) {
             return Ok(Some(index));
         }
         let Some(file) = self.unless_missing(context.files.open(name), name)? else {
             return Ok(None);
         };
+        let span = self.index_span(file.len())?;
+        let mut bytes = vec![0; to_usize(span.end - span.start)];
+        file.read_exact_at(span.start, &mut bytes)?;
+        self.check_index(name, &bytes, file.len(), span.start).map(Some)
+    }
+
+    /// Reads an index, checks and keeps it.
+    async fn read_index(&self, file: &dyn ByteSource, name: &str) -> Result<()> {
+        let blame = |e: Error| self.blame(e.with_default("file", file.location()));
+        let span = self.index_span(file.len()).map_err(blame)?;
+        let bytes = file.get_ranges(vec![span.clone()]).await.map_err(blame)?;
+        self.check_index(name, &bytes, file.len(), span.start).map_err(blame)?;
+        Ok(())
+    }
+
+    /// Where the index is in a shard of so many bytes.
+    fn index_span(&self, shard: u64) -> Result<Range<u64>> {
+        let sharding = self.meta.sharding.ok_or_else(|| Error::internal("this is no shard"))?;
         let n = self.meta.chunks_in_file();
         let length = n.saturating_mul(16).saturating_add(if sharding.checksum { 4 } else { 0 });
-        if n > MOST_IN_FILE || length > file.len() {
+        if n > MOST_IN_FILE || length > shard {
             return Err(Error::corrupt(format!(
-                "the shard has {} bytes, its index alone should have {length}",
-                file.len()
+                "the shard has {shard} bytes, its index alone should have {length}"
             )));
         }
-        let at = if sharding.at_end { file.len() - length } else { 0 };
-        let mut bytes = vec![0; to_usize(length)];
-        file.read_exact_at(at, &mut bytes)?;
-        let payload = bytes.get(..to_usize(n) * 16).unwrap_or_default();
-        if sharding.checksum {
-            codec::check_crc32c(payload, &bytes).map_err(|e| {
+        let at = if sharding.at_end { shard - length } else { 0 };
+        Ok(at..at + length)
+    }
+
+    /// Checks an index that was read at `at`, and keeps it.
+    fn check_index(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        shard: u64,
+        at: u64,
+    ) -> Result<Arc<ShardIndex>> {
+        let payload = bytes.get(..to_usize(self.meta.chunks_in_file()) * 16).unwrap_or_default();
+        if self.meta.sharding.is_some_and(|s| s.checksum) {
+            codec::check_crc32c(payload, bytes).map_err(|e| {
                 Error::corrupt(format!("the shard's index: {}", e.message())).with("offset", at)
             })?;
         }
-        let index = Arc::new(ShardIndex::new(payload, file.len(), at)?);
+        let index = Arc::new(ShardIndex::new(payload, shard, at)?);
         self.indexes.keep(name, &index);
-        Ok(Some(index))
+        Ok(index)
     }
 }

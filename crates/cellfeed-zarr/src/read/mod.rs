@@ -12,13 +12,13 @@ mod shard;
 pub(crate) mod sparse;
 mod text;
 
-use cellfeed_core::io::{Engine, FileSet};
+use cellfeed_core::io::{Engine, Folder};
 use std::sync::Arc;
 
 /// What every read needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
-    pub(crate) files: Arc<FileSet>,
+    pub(crate) files: Arc<dyn Folder>,
     pub(crate) engine: Arc<Engine>,
 }
 

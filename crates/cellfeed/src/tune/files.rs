@@ -1,6 +1,6 @@
 //! The store's files, and whether the system's page cache holds them.
 
-use cellfeed_core::io::{Engine, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, LocalFile};
 use cellfeed_core::{Error, Result};
 use std::fs::File;
 use std::io::Read;
@@ -26,6 +26,13 @@ impl Files {
     pub(super) fn of(locations: &[String]) -> Result<Self> {
         let mut found = Self::default();
         for location in locations {
+            if location.contains("://") && !Path::new(location).exists() {
+                return Err(Error::unsupported(
+                    "only stores on this machine are tuned: how far a bucket is changes from one moment \
+                     to the next; docs/object-stores.md says what to choose for one",
+                )
+                .with("url", location));
+            }
             // A group inside a file comes behind a #.
             let path = match location.rsplit_once('#') {
                 Some((path, _)) if !Path::new(location).exists() => path,

@@ -22,6 +22,8 @@
 mod convert;
 mod format;
 mod open;
+#[cfg(feature = "object")]
+mod remote;
 mod sample;
 mod transpose;
 pub mod tune;
@@ -32,6 +34,8 @@ pub use cellfeed_core::*;
 pub use cellfeed_csr as csr;
 #[cfg(feature = "hdf5")]
 pub use cellfeed_hdf5 as hdf5;
+#[cfg(feature = "object")]
+pub use cellfeed_object as object;
 #[cfg(feature = "parquet")]
 pub use cellfeed_parquet as parquet;
 #[cfg(feature = "zarr")]

@@ -16,14 +16,16 @@ pub struct OpenOptions {
     threads: Option<usize>,
     keep_bytes: Option<u64>,
     engine: Option<Arc<Engine>>,
+    #[cfg(feature = "object")]
+    pub(crate) remote: crate::remote::Remotes,
     #[cfg(feature = "csr")]
-    csr: cellfeed_csr::CsrOptions,
+    pub(crate) csr: cellfeed_csr::CsrOptions,
     #[cfg(feature = "hdf5")]
-    hdf5: cellfeed_hdf5::Hdf5Options,
+    pub(crate) hdf5: cellfeed_hdf5::Hdf5Options,
     #[cfg(feature = "parquet")]
-    parquet: cellfeed_parquet::ParquetOptions,
+    pub(crate) parquet: cellfeed_parquet::ParquetOptions,
     #[cfg(feature = "zarr")]
-    zarr: cellfeed_zarr::ZarrOptions,
+    pub(crate) zarr: cellfeed_zarr::ZarrOptions,
 }
 
 impl OpenOptions {
@@ -45,6 +47,15 @@ impl OpenOptions {
     #[must_use]
     pub fn with_engine(mut self, engine: Arc<Engine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// How object stores are reached, for stores behind URLs. Clones of these options share threads and
+    /// connections.
+    #[cfg(feature = "object")]
+    #[must_use]
+    pub fn with_remote(mut self, options: cellfeed_object::RemoteOptions) -> Self {
+        self.remote = crate::remote::Remotes::new(options);
         self
     }
 
@@ -80,7 +91,7 @@ impl OpenOptions {
         self
     }
 
-    fn engine(&self) -> Arc<Engine> {
+    pub(crate) fn engine(&self) -> Arc<Engine> {
         if let Some(engine) = &self.engine {
             return Arc::clone(engine);
         }
@@ -163,16 +174,23 @@ impl Store {
     }
 }
 
-/// Opens a store: a path, with `#GROUP` behind it to open a group inside an HDF5 file (`mod/rna` of
-/// MuData, a genome of an old 10x file). The format is told by the contents, not by the name.
+/// Opens a store: a path, or a URL of an object store, with `#GROUP` behind it to open a group inside
+/// an HDF5 file (`mod/rna` of MuData, a genome of an old 10x file). The format is told by the contents,
+/// not by the name.
 ///
 /// # Errors
 /// Of kind `NotFound` if there is nothing, `Unsupported` if it is of a format that is not read (or
 /// not in this build), and as the backend's own `open`.
 pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
+    #[cfg(feature = "object")]
+    if cellfeed_object::is_url(uri) {
+        return crate::remote::open(uri, options);
+    }
+    #[cfg(not(feature = "object"))]
     if let Some((scheme, _)) = uri.split_once("://") {
         return Err(Error::unsupported(format!(
-            "stores behind {scheme}:// are not read; give a path on this machine"
+            "this build does not read stores behind {scheme}://: build it with one of the features aws, \
+             gcp, azure, http; or give a path on this machine"
         )));
     }
     // A file whose own name has a # in it comes before a group inside another.
@@ -186,13 +204,17 @@ pub fn open(uri: &str, options: &OpenOptions) -> Result<Store> {
         Format::Csr => open_csr(path, options),
         Format::Zarr => open_zarr(path, options),
         Format::Parquet => open_parquet(path, options),
-        Format::Other(what) => Err(Error::unsupported(format!(
-            "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME), 10x \
-             Genomics .h5 files, AnnData in Zarr (.zarr), Parquet as Cellfeed writes it or as \
-             Tahoe-100M is published, raw CSR stores (.csr) and BioNeMo SCDL folders"
-        ))
-        .with("file", path.display())),
+        Format::Other(what) => Err(of_no_format(what).with("file", path.display())),
     }
+}
+
+/// The error for what is none of the formats.
+pub(crate) fn of_no_format(what: &str) -> Error {
+    Error::unsupported(format!(
+        "{what}; what is read is AnnData (.h5ad), parts of MuData (.h5mu#mod/NAME), 10x Genomics .h5 \
+         files, AnnData in Zarr (.zarr), Parquet as Cellfeed writes it or as Tahoe-100M is published, raw \
+         CSR stores (.csr) and BioNeMo SCDL folders"
+    ))
 }
 
 /// Opens several stores, of any formats, as one that holds the cells of the first, then those of the
@@ -218,7 +240,7 @@ pub fn open_many(
     Ok(Store { backend: Arc::new(backend), engine, locations })
 }
 
-enum Format {
+pub(crate) enum Format {
     Csr,
     Hdf5,
     Parquet,
@@ -245,14 +267,19 @@ fn sniff(path: &Path) -> Result<Format> {
     }
     let mut head = Vec::new();
     File::open(path).and_then(|f| f.take(8).read_to_end(&mut head)).map_err(io)?;
-    Ok(match head.as_slice() {
+    Ok(of_bytes(&head))
+}
+
+/// The format of a file by its first eight bytes.
+pub(crate) fn of_bytes(head: &[u8]) -> Format {
+    match head {
         [] => Format::Other("the file is empty"),
         [b'P', b'A', b'R', b'1', ..] => Format::Parquet,
         [b'P', b'K', 3, 4, ..] => Format::Other("this is a zip archive; unpack it first"),
         [0x1f, 0x8b, ..] => Format::Other("this is a gzip'd file; unpack it first, with gunzip"),
         // The signature may come behind a user block: the backend looks for it.
         _ => Format::Hdf5,
-    })
+    }
 }
 
 #[cfg(feature = "hdf5")]
@@ -297,30 +324,31 @@ fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
     Ok(Store::new(Arc::new(backend), engine))
 }
 
+/// The error for a format whose feature was left out.
+#[cfg(not(all(feature = "csr", feature = "hdf5", feature = "parquet", feature = "zarr")))]
+pub(crate) fn not_built(what: &str, feature: &str, place: impl std::fmt::Display) -> Error {
+    Error::unsupported(format!(
+        "this build does not read {what}: build it with the feature {feature}"
+    ))
+    .with("file", place)
+}
+
 #[cfg(not(feature = "zarr"))]
-fn open_zarr(path: &Path, options: &OpenOptions) -> Result<Store> {
-    let _ = options.engine();
-    Err(Error::unsupported("this build does not read Zarr: build it with the feature zarr")
-        .with("file", path.display()))
+fn open_zarr(path: &Path, _options: &OpenOptions) -> Result<Store> {
+    Err(not_built("Zarr", "zarr", path.display()))
 }
 
 #[cfg(not(feature = "parquet"))]
-fn open_parquet(path: &Path, options: &OpenOptions) -> Result<Store> {
-    let _ = options.engine();
-    Err(Error::unsupported("this build does not read Parquet: build it with the feature parquet")
-        .with("file", path.display()))
+fn open_parquet(path: &Path, _options: &OpenOptions) -> Result<Store> {
+    Err(not_built("Parquet", "parquet", path.display()))
 }
 
 #[cfg(not(feature = "csr"))]
-fn open_csr(path: &Path, options: &OpenOptions) -> Result<Store> {
-    let _ = options.engine();
-    Err(Error::unsupported("this build does not read raw CSR: build it with the feature csr")
-        .with("file", path.display()))
+fn open_csr(path: &Path, _options: &OpenOptions) -> Result<Store> {
+    Err(not_built("raw CSR", "csr", path.display()))
 }
 
 #[cfg(not(feature = "hdf5"))]
-fn open_hdf5(path: &Path, _root: &str, options: &OpenOptions) -> Result<Store> {
-    let _ = options.engine();
-    Err(Error::unsupported("this build does not read HDF5: build it with the feature hdf5")
-        .with("file", path.display()))
+fn open_hdf5(path: &Path, _root: &str, _options: &OpenOptions) -> Result<Store> {
+    Err(not_built("HDF5", "hdf5", path.display()))
 }

@@ -148,6 +148,18 @@ pub struct Converted {
     pub missing_genes: Vec<String>,
 }
 
+/// Refuses a destination behind a URL, which as a path would be a strange name of a folder.
+fn refuse_url(destination: &Path) -> Result<()> {
+    match destination.to_str().and_then(|d| d.split_once("://")) {
+        Some((scheme, _)) if !scheme.contains('/') => Err(Error::unsupported(
+            "stores are written to this machine alone: convert to a path, then copy it to the bucket with \
+             its own tool",
+        )
+        .with("url", destination.display())),
+        _ => Ok(()),
+    }
+}
+
 /// Converts a store. `progress` is called after each batch, and ends the work by answering false;
 /// nothing is left of it then.
 ///
@@ -161,6 +173,7 @@ pub fn convert(
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Converted> {
+    refuse_url(destination)?;
     let format = options.format.map_or_else(|| Format::from_path(destination), Ok)?;
     refuse_same(source, destination)?;
     let mut left_out = Vec::new();

@@ -1,0 +1,145 @@
+//! From an address and settings to a store of the crate `object_store`. Retries are ours: see
+//! `attempt.rs`; its own are off.
+
+use crate::address::{Address, Kind};
+use crate::options::RemoteOptions;
+use cellfeed_core::{Error, Result};
+use object_store::ObjectStore;
+use std::sync::Arc;
+
+/// Connects to the store of an address: nothing is sent yet.
+pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    #[cfg(feature = "tls")]
+    {
+        // One provider a process; whoever came first has decided.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+    let store = match address.kind {
+        #[cfg(feature = "aws")]
+        Kind::S3 => cloud::s3(address, options),
+        #[cfg(feature = "gcp")]
+        Kind::Gcs => cloud::gcs(address, options),
+        #[cfg(feature = "azure")]
+        Kind::Azure => cloud::azure(address, options),
+        #[cfg(feature = "http")]
+        Kind::Http => cloud::http(address, options),
+        #[allow(unreachable_patterns)]
+        kind => {
+            let _ = options;
+            Err(Error::unsupported(format!(
+                "this build does not read {}: build it with the feature {}",
+                address.store,
+                kind.feature()
+            )))
+        }
+    }?;
+    Ok(match &options.wrapper {
+        Some(wrap) => wrap(store),
+        None => store,
+    })
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+mod cloud {
+    use super::{Address, Arc, Error, ObjectStore, RemoteOptions, Result};
+    use object_store::{ClientOptions, RetryConfig};
+    use std::str::FromStr;
+
+    fn client(options: &RemoteOptions) -> ClientOptions {
+        ClientOptions::new()
+            .with_connect_timeout(options.timeout / 2)
+            .with_read_timeout(options.timeout)
+            // A large answer over a slow line takes as long as it takes, while bytes come.
+            .with_timeout_disabled()
+            .with_pool_max_idle_per_host(options.connections)
+    }
+
+    fn once() -> RetryConfig {
+        RetryConfig { max_retries: 0, ..RetryConfig::default() }
+    }
+
+    /// A key of a setting; its value is never shown.
+    fn key<K: FromStr>(name: &str, store: &str) -> Result<K> {
+        name.to_ascii_lowercase().parse().map_err(|_| {
+            Error::invalid_input(format!(
+                "stores behind {store} have no setting {name:?}; docs/object-stores.md lists them"
+            ))
+        })
+    }
+
+    fn refused(error: &object_store::Error, address: &Address) -> Error {
+        Error::invalid_input(format!(
+            "cannot connect: {}",
+            crate::attempt::tame(&error.to_string())
+        ))
+        .with("url", address)
+    }
+
+    #[cfg(feature = "aws")]
+    pub(super) fn s3(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+        use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
+        let (_, bucket) = address.store.split_once("://").unwrap_or_default();
+        let mut builder = AmazonS3Builder::from_env()
+            .with_client_options(client(options))
+            .with_retry(once())
+            .with_bucket_name(bucket);
+        for (name, value) in &options.settings {
+            builder = builder.with_config(key(name, "s3://")?, value);
+        }
+        // Who names an endpoint without TLS means it.
+        let plain = |key| builder.get_config_value(&key).is_some_and(|v| v.starts_with("http://"));
+        if plain(Key::Endpoint) || plain(Key::S3Endpoint) {
+            builder = builder.with_allow_http(true);
+        }
+        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+    }
+
+    #[cfg(feature = "gcp")]
+    pub(super) fn gcs(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+        use object_store::gcp::GoogleCloudStorageBuilder;
+        let (_, bucket) = address.store.split_once("://").unwrap_or_default();
+        let mut builder = GoogleCloudStorageBuilder::from_env()
+            .with_client_options(client(options))
+            .with_retry(once())
+            .with_bucket_name(bucket);
+        for (name, value) in &options.settings {
+            builder = builder.with_config(key(name, "gs://")?, value);
+        }
+        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+    }
+
+    #[cfg(feature = "azure")]
+    pub(super) fn azure(
+        address: &Address,
+        options: &RemoteOptions,
+    ) -> Result<Arc<dyn ObjectStore>> {
+        use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
+        let mut builder = MicrosoftAzureBuilder::from_env()
+            .with_client_options(client(options))
+            .with_retry(once())
+            .with_url(format!("{}/", address.store));
+        for (name, value) in &options.settings {
+            builder = builder.with_config(key(name, "az://")?, value);
+        }
+        let plain =
+            builder.get_config_value(&Key::Endpoint).is_some_and(|v| v.starts_with("http://"));
+        if plain {
+            builder = builder.with_allow_http(true);
+        }
+        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+    }
+
+    #[cfg(feature = "http")]
+    pub(super) fn http(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+        use object_store::http::HttpBuilder;
+        let plain = address.store.starts_with("http://");
+        let mut builder = HttpBuilder::new()
+            .with_client_options(client(options).with_allow_http(plain))
+            .with_retry(once())
+            .with_url(&address.store);
+        for (name, value) in &options.settings {
+            builder = builder.with_config(key(name, "https://")?, value);
+        }
+        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+    }
+}

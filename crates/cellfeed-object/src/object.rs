@@ -1,0 +1,395 @@
+//! An object as a byte source: near ranges are one request, long ones several, all of them under way at
+//! once; what comes goes straight to its place in one pooled buffer.
+
+use crate::address::Address;
+use crate::attempt::{Failure, Tries, changed, judge};
+use crate::client::Client;
+use async_trait::async_trait;
+use bytes::Bytes;
+use cellfeed_core::io::{ByteSource, Engine, coalesce};
+use cellfeed_core::{Error, Result};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// The first bytes of an object, which come with what is to be known of it.
+const HEAD: u64 = 64 << 10;
+
+/// What an object was when it was first seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) size: u64,
+    /// In seconds.
+    pub(crate) modified: i64,
+    pub(crate) tag: Option<String>,
+}
+
+impl Seen {
+    /// Whether another look shows the same object.
+    fn is(&self, other: &Self) -> bool {
+        self.size == other.size
+            && match (&self.tag, &other.tag) {
+                // Whether bytes or only their meaning are the same is told by W/; here they stand for
+                // an object that was seen.
+                (Some(a), Some(b)) => a.trim_start_matches("W/") == b.trim_start_matches("W/"),
+                _ => self.modified == other.modified,
+            }
+    }
+}
+
+/// An object.
+#[derive(Debug)]
+pub(crate) struct Object {
+    inner: Arc<Inner>,
+    client: Arc<Client>,
+    engine: Arc<Engine>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    address: Address,
+    location: String,
+    seen: Seen,
+    /// The first bytes, if they came with the rest.
+    head: Bytes,
+}
+
+/// A range of the object and the place its bytes go to.
+type Piece<'a> = (Range<u64>, &'a mut [u8]);
+
+impl Object {
+    /// An object of which is known what it is.
+    pub(crate) fn known(
+        client: &Arc<Client>,
+        store: &Arc<dyn ObjectStore>,
+        engine: &Arc<Engine>,
+        address: Address,
+        seen: Seen,
+    ) -> Self {
+        Self::new(client, store, engine, address, seen, Bytes::new())
+    }
+
+    fn new(
+        client: &Arc<Client>,
+        store: &Arc<dyn ObjectStore>,
+        engine: &Arc<Engine>,
+        address: Address,
+        seen: Seen,
+        head: Bytes,
+    ) -> Self {
+        let location = address.to_string();
+        let inner = Inner { store: Arc::clone(store), address, location, seen, head };
+        let (client, engine) = (Arc::clone(client), Arc::clone(engine));
+        Self { inner: Arc::new(inner), client, engine }
+    }
+
+    /// Asks what an object is; its first bytes come along. Blocks.
+    pub(crate) fn open(
+        client: &Arc<Client>,
+        store: &Arc<dyn ObjectStore>,
+        engine: &Arc<Engine>,
+        address: Address,
+    ) -> Result<Self> {
+        let (asked, at, limit) = (Arc::clone(store), address.clone(), Arc::clone(client));
+        let (seen, head) = client.block(async move {
+            let mut tries = Tries::new(&at, limit.options.attempts);
+            loop {
+                match first(&limit, &*asked, &at).await {
+                    Ok(found) => return Ok(found),
+                    Err(failure) => tries.again(failure).await?,
+                }
+            }
+        })?;
+        Ok(Self::new(client, store, engine, address, seen, head))
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.inner.seen.size
+    }
+
+    /// A whole object of known size.
+    #[allow(clippy::single_range_in_vec_init)] // one range is meant
+    pub(crate) async fn whole(&self) -> Result<Bytes> {
+        self.get_ranges(vec![0..self.inner.seen.size]).await
+    }
+
+    fn fetch(
+        &self,
+        ranges: Vec<Range<u64>>,
+        wanted: usize,
+    ) -> impl Future<Output = Result<Bytes>> + Send + 'static {
+        let (inner, client, engine) =
+            (Arc::clone(&self.inner), Arc::clone(&self.client), Arc::clone(&self.engine));
+        async move {
+            let mut buffer = engine.buffers().take(wanted);
+            let (requests, read) = inner.fill(&client, &ranges, buffer.as_mut_slice()).await?;
+            let n = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
+            engine.stats().add_read(n, requests, u64::try_from(wanted).unwrap_or(u64::MAX), read);
+            Ok(buffer.freeze())
+        }
+    }
+}
+
+/// The first bytes, and what the object is; of an empty one the latter.
+async fn first(
+    client: &Client,
+    store: &dyn ObjectStore,
+    address: &Address,
+) -> std::result::Result<(Seen, Bytes), Failure> {
+    let _permit = client.permits.acquire().await.map_err(|_| Failure::Final(Error::cancelled()))?;
+    let options = GetOptions { range: Some(GetRange::Bounded(0..HEAD)), ..GetOptions::default() };
+    match store.get_opts(&address.key, options).await {
+        Ok(found) => {
+            let (seen, range) = (Seen::from(&found.meta), found.range.clone());
+            let bytes = found.bytes().await.map_err(|e| judge(&e, address))?;
+            let expected = seen.size.min(HEAD);
+            if range != (0..expected) || u64::try_from(bytes.len()).ok() != Some(expected) {
+                return Err(Failure::Passing(format!(
+                    "the answer was cut short: {} bytes of {expected}",
+                    bytes.len()
+                )));
+            }
+            Ok((seen, bytes))
+        }
+        Err(error) => {
+            // A range of an empty object cannot be had.
+            if error.to_string().contains("status code: 416")
+                && let Ok(found) = store.head(&address.key).await
+                && found.size == 0
+            {
+                return Ok((Seen::from(&found), Bytes::new()));
+            }
+            Err(judge(&error, address))
+        }
+    }
+}
+
+#[async_trait]
+impl ByteSource for Object {
+    fn location(&self) -> &str {
+        &self.inner.location
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.seen.size
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset.saturating_add(u64::try_from(buf.len()).unwrap_or(u64::MAX));
+        let range = offset..end;
+        let wanted = self.inner.check(std::slice::from_ref(&range))?;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let bytes = match self.inner.in_head(&range) {
+            Some(bytes) => bytes,
+            None => self.client.block(self.fetch(vec![range], wanted))?,
+        };
+        buf.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn is_far(&self) -> bool {
+        true
+    }
+
+    async fn get_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Bytes> {
+        let wanted = self.inner.check(&ranges)?;
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        self.client.run(self.fetch(ranges, wanted)).await
+    }
+}
+
+impl Inner {
+    /// Refuses ranges past the end before anything is allocated; answers the bytes in all.
+    fn check(&self, ranges: &[Range<u64>]) -> Result<usize> {
+        let mut total = 0u64;
+        for range in ranges {
+            if range.start > range.end || range.end > self.seen.size {
+                return Err(Error::corrupt(format!(
+                    "bytes {}..{} are wanted, but the object has {}; it is truncated or damaged",
+                    range.start, range.end, self.seen.size
+                ))
+                .with("file", &self.location)
+                .with("offset", range.start));
+            }
+            total = total.saturating_add(range.end - range.start);
+        }
+        usize::try_from(total)
+            .map_err(|_| Error::invalid_input("the request is larger than the address space"))
+    }
+
+    fn in_head(&self, range: &Range<u64>) -> Option<Bytes> {
+        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let (start, end) = (at(range.start), at(range.end));
+        (end <= self.head.len()).then(|| self.head.slice(start..end))
+    }
+
+    /// Fills a buffer with ranges end to end; answers requests and bytes read.
+    async fn fill(
+        &self,
+        client: &Client,
+        ranges: &[Range<u64>],
+        buffer: &mut [u8],
+    ) -> Result<(u64, u64)> {
+        let options = client.coalesce();
+        let longest = options.run();
+        // Cut the buffer in the order of the request, long ranges in parts, then sort by offset.
+        let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(ranges.len());
+        let mut rest = buffer;
+        for range in ranges {
+            let mut start = range.start;
+            while start < range.end {
+                let end = range.end.min(start.saturating_add(longest));
+                let (piece, tail) =
+                    rest.split_at_mut(usize::try_from(end - start).unwrap_or(usize::MAX));
+                rest = tail;
+                match self.in_head(&(start..end)) {
+                    Some(bytes) => piece.copy_from_slice(&bytes),
+                    None => pieces.push((start..end, piece)),
+                }
+                start = end;
+            }
+        }
+        pieces.sort_unstable_by_key(|(range, _)| range.start);
+        let sorted: Vec<Range<u64>> = pieces.iter().map(|(range, _)| range.clone()).collect();
+        let runs = coalesce(&sorted, options);
+        let requests = u64::try_from(runs.len()).unwrap_or(u64::MAX);
+        let read = runs.iter().map(|run| run.span.end - run.span.start).sum();
+        let mut work: Vec<BoxFuture<'_, Result<()>>> = Vec::with_capacity(runs.len());
+        for run in runs {
+            let tail = pieces.split_off(run.members.len());
+            let pieces = std::mem::replace(&mut pieces, tail);
+            work.push(self.request(client, run.span, pieces).boxed());
+        }
+        let most = client.options.connections;
+        stream::iter(work).buffer_unordered(most).try_collect::<()>().await?;
+        Ok((requests, read))
+    }
+
+    /// One request, as often as it takes; what came of an answer that broke off is kept.
+    async fn request(
+        &self,
+        client: &Client,
+        span: Range<u64>,
+        mut pieces: Vec<Piece<'_>>,
+    ) -> Result<()> {
+        let mut done = span.start;
+        let mut tries = Tries::new(&self.address, client.options.attempts);
+        loop {
+            let answer = {
+                let _permit = client.permits.acquire().await.map_err(|_| Error::cancelled())?;
+                self.attempt(&mut done, span.end, &mut pieces).await
+            };
+            match answer {
+                Ok(()) => return Ok(()),
+                Err(failure) => tries.again(failure).await?,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        done: &mut u64,
+        end: u64,
+        pieces: &mut [Piece<'_>],
+    ) -> std::result::Result<(), Failure> {
+        let strong = self.seen.tag.as_ref().filter(|tag| !tag.starts_with("W/"));
+        let options = GetOptions {
+            range: Some(GetRange::Bounded(*done..end)),
+            if_match: strong.cloned(),
+            ..GetOptions::default()
+        };
+        let answer = self.store.get_opts(&self.address.key, options).await;
+        let GetResult { payload: _, meta, range, .. } = match &answer {
+            Ok(found) => found,
+            Err(error) => return Err(self.judge(error)),
+        };
+        if !self.seen.is(&Seen::from(meta)) {
+            return Err(Failure::Final(changed(&self.address)));
+        }
+        if *range != (*done..end) {
+            return Err(Failure::Passing(format!("bytes {range:?} came for {done}..{end}")));
+        }
+        let Ok(found) = answer else { return Ok(()) };
+        let mut body = found.into_stream();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(|e| self.judge(&e))?;
+            let at = *done;
+            *done += u64::try_from(part.len()).unwrap_or(u64::MAX);
+            if *done > end {
+                return Err(Failure::Final(
+                    Error::corrupt("the store sends more than was asked for")
+                        .with("file", &self.address),
+                ));
+            }
+            place(&part, at, pieces);
+        }
+        if *done < end {
+            return Err(Failure::Passing(format!(
+                "the answer was cut short at byte {done} of {end}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// As [`judge`], of an object that was there: one that is gone or shorter was changed.
+    fn judge(&self, error: &object_store::Error) -> Failure {
+        let gone = matches!(error, object_store::Error::NotFound { .. });
+        if gone || error.to_string().contains("status code: 416") {
+            return Failure::Final(changed(&self.address));
+        }
+        judge(error, &self.address)
+    }
+}
+
+/// Copies bytes that begin at `at` to the pieces that they belong to.
+fn place(part: &[u8], at: u64, pieces: &mut [Piece<'_>]) {
+    let end = at + u64::try_from(part.len()).unwrap_or(u64::MAX);
+    let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let first = pieces.partition_point(|(range, _)| range.end <= at);
+    for (range, piece) in pieces.iter_mut().skip(first) {
+        if range.start >= end {
+            break;
+        }
+        let (start, stop) = (range.start.max(at), range.end.min(end));
+        let to = &mut piece[index(start - range.start)..index(stop - range.start)];
+        to.copy_from_slice(&part[index(start - at)..index(stop - at)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_find_their_places_across_gaps_and_parts() {
+        let bytes: Vec<u8> = (0..100).collect();
+        let (mut a, mut b, mut c) = ([0; 10], [0; 5], [0; 20]);
+        let mut pieces: Vec<Piece<'_>> = vec![(10..20, &mut a), (30..35, &mut b), (35..55, &mut c)];
+        for part in [10..13, 13..31, 31..32, 32..55] {
+            let at = u64::try_from(part.start).unwrap();
+            place(&bytes[part], at, &mut pieces);
+        }
+        assert_eq!((&a[..], &b[..], &c[..]), (&bytes[10..20], &bytes[30..35], &bytes[35..55]));
+    }
+
+    #[test]
+    fn an_object_is_known_by_its_tag_or_else_by_its_time() {
+        let seen = |size, modified, tag: Option<&str>| Seen {
+            size,
+            modified,
+            tag: tag.map(str::to_owned),
+        };
+        let a = seen(5, 7, Some("\"x\""));
+        assert!(a.is(&seen(5, 9, Some("W/\"x\""))));
+        assert!(!a.is(&seen(5, 7, Some("\"y\""))));
+        assert!(!a.is(&seen(6, 7, Some("\"x\""))));
+        assert!(a.is(&seen(5, 7, None)) && !a.is(&seen(5, 8, None)));
+    }
+}

@@ -1,0 +1,132 @@
+//! A server of S3's protocol on this machine, over a folder of its own: a bucket is a folder in it.
+
+use cellfeed::object::RemoteOptions;
+use cellfeed::{Backend, Format, OpenOptions, Result, Store};
+use cellfeed_testkit::{Oracle, fixtures};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::service::S3ServiceBuilder;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+pub(crate) const KEY: &str = "test-key";
+pub(crate) const SECRET: &str = "test-secret";
+const BUCKET: &str = "stores";
+
+/// Ends, with its folder, when it is dropped.
+pub(crate) struct Server {
+    pub(crate) root: TempDir,
+    address: SocketAddr,
+    copies: AtomicU32,
+    // Ends with all connections.
+    runtime: Option<Runtime>,
+}
+
+impl Server {
+    pub(crate) fn start() -> Arc<Self> {
+        let root = TempDir::new().unwrap();
+        let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
+        builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        let service = builder.build().into_shared();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((socket, _)) = listener.accept().await {
+                // Else small answers wait for acknowledgements.
+                let _ = socket.set_nodelay(true);
+                let service = service.clone();
+                tokio::spawn(async move {
+                    let server = Builder::new(TokioExecutor::new());
+                    let _ = server.serve_connection(TokioIo::new(socket), service).await;
+                });
+            }
+        });
+        Arc::new(Self { root, address, copies: AtomicU32::new(0), runtime: Some(runtime) })
+    }
+
+    /// How to reach it, with retries that do not take long.
+    pub(crate) fn remote(&self) -> RemoteOptions {
+        RemoteOptions::default()
+            .with_setting("endpoint", format!("http://{}", self.address))
+            .with_setting("region", "us-east-1")
+            .with_setting("access_key_id", KEY)
+            .with_setting("secret_access_key", SECRET)
+            .with_timeout(Duration::from_secs(5))
+    }
+
+    pub(crate) fn options(&self) -> OpenOptions {
+        OpenOptions::default().with_remote(self.remote())
+    }
+
+    /// Puts a copy of a file or folder into the bucket; answers its URL.
+    pub(crate) fn put(&self, path: &Path) -> String {
+        let number = self.copies.fetch_add(1, Relaxed);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let key = format!("{BUCKET}/{number}/{name}");
+        copy(path, &self.root.path().join(&key));
+        format!("s3://{key}")
+    }
+
+    /// As [`put`](Self::put), and takes away what was put by this last.
+    pub(crate) fn put_instead(&self, path: &Path, last: &Mutex<Option<String>>) -> String {
+        let url = self.put(path);
+        if let Some(old) = last.lock().unwrap().replace(url.clone()) {
+            std::fs::remove_dir_all(self.file(&old).parent().unwrap()).unwrap();
+        }
+        url
+    }
+
+    /// Where an object of the server is.
+    pub(crate) fn file(&self, url: &str) -> std::path::PathBuf {
+        self.root.path().join(url.strip_prefix("s3://").unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            copy(&entry.path(), &to.join(entry.file_name()));
+        }
+    } else {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+}
+
+/// Writes a fixture in a format.
+pub(crate) fn write(
+    path: &Path,
+    oracle: &Oracle,
+    format: Format,
+    codec: Option<&str>,
+) -> Result<()> {
+    let backend: Arc<dyn Backend> = Arc::new(fixtures::memory_backend(oracle)?);
+    let source = Store::new(backend, Arc::default());
+    let mut write = cellfeed::WriteOptions::default();
+    if let Some(codec) = codec {
+        write = write.with_codec(codec);
+    }
+    let options = cellfeed::ConvertOptions::default().with_format(format).with_write(write);
+    cellfeed::convert(&source, path, &options, &mut |_| true).map(|_| ())
+}

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
     cellfeed inspect atlas.h5ad --json | jq .obs")]
 pub(crate) struct InspectArgs {
     /// The store: a .h5ad or 10x .h5 file, a .zarr, .parquet or .csr store, a folder of shards;
-    /// FILE.h5mu#mod/NAME for a part of MuData.
+    /// FILE.h5mu#mod/NAME for a part of MuData; or a URL, as s3://bucket/atlas.zarr.
     store: String,
     /// Print JSON.
     #[arg(long)]

@@ -68,7 +68,8 @@ impl AccessName {
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
 pub(crate) struct StreamArgs {
     /// The store: a .h5ad or 10x .h5 file, a .zarr, .parquet or .csr store, a folder of Parquet shards
-    /// as Tahoe-100M has, an SCDL folder; FILE.h5mu#mod/NAME for a part of MuData.
+    /// as Tahoe-100M has, an SCDL folder; FILE.h5mu#mod/NAME for a part of MuData; any of them (but
+    /// SCDL) behind s3://, gs://, az://, and files behind https://.
     /// Several, of any formats, are read as one, genes aligned by name.
     #[arg(required = true, value_name = "STORE")]
     pub(crate) stores: Vec<String>,

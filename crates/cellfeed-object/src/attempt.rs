@@ -98,6 +98,9 @@ pub(crate) fn judge(error: &StoreError, what: &Address) -> Failure {
         StoreError::Precondition { .. } | StoreError::NotModified { .. } => {
             Failure::Final(changed(what))
         }
+        StoreError::NotSupported { .. } if text.contains("Range request") => {
+            Failure::Final(no_ranges(what))
+        }
         StoreError::Generic { .. } => generic(&text, what),
         // A task that was aborted, with a runtime that ends.
         StoreError::JoinError { .. } => Failure::Final(Error::cancelled()),
@@ -105,14 +108,16 @@ pub(crate) fn judge(error: &StoreError, what: &Address) -> Failure {
     }
 }
 
+fn no_ranges(what: &Address) -> Error {
+    Error::unsupported("the server answers no byte ranges, without which nothing is read")
+        .with("file", what)
+}
+
 fn generic(text: &str, what: &Address) -> Failure {
     let fail =
         |message: String| Failure::Final(Error::new(ErrorKind::Io, message).with("file", what));
     if text.contains("non-partial response") {
-        return Failure::Final(
-            Error::unsupported("the server answers no byte ranges, without which nothing is read")
-                .with("file", what),
-        );
+        return Failure::Final(no_ranges(what));
     }
     if text.contains("redirect") || status(text).is_some_and(|s| (300..400).contains(&s)) {
         return fail(format!(

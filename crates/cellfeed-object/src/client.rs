@@ -1,6 +1,6 @@
 //! The client: one runtime, one bound on requests, the stores that were connected to.
 
-use crate::address::Address;
+use crate::address::{Address, Kind};
 use crate::connect::connect;
 use crate::folder::Prefix;
 use crate::object::{Object, Seen};
@@ -118,6 +118,10 @@ impl Remote {
             }
             Err(e) => e,
         };
+        // A web server lists nothing: whether this could be a folder is not known.
+        if address.kind == Kind::Http {
+            return Err(missing);
+        }
         // Where keys may not be listed, a key that is not there is one that may not be read.
         let folder = prefix(address.clone());
         match folder.look("") {

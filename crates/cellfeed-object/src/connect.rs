@@ -143,3 +143,56 @@ mod cloud {
         Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(url: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let options =
+            settings.iter().fold(RemoteOptions::default(), |o, (k, v)| o.with_setting(*k, *v));
+        connect(&Address::parse(url)?, &options).map(|_| ())
+    }
+
+    #[test]
+    fn stores_that_are_built_take_their_settings_and_others_are_refused() {
+        let stores = [
+            (
+                cfg!(feature = "aws"),
+                "s3://b/x",
+                vec![("region", "eu-west-1"), ("aws_skip_signature", "true")],
+            ),
+            (cfg!(feature = "gcp"), "gs://b/x", vec![("google_skip_signature", "true")]),
+            (
+                cfg!(feature = "azure"),
+                "az://c/x",
+                vec![("account_name", "a"), ("azure_skip_signature", "true")],
+            ),
+            (
+                cfg!(feature = "azure"),
+                "abfss://c@a.dfs.core.windows.net/x",
+                vec![("azure_storage_account_key", "c2VjcmV0")],
+            ),
+            (cfg!(feature = "http"), "https://h/x", vec![("proxy_url", "http://p")]),
+        ];
+        for (built_in, url, settings) in stores {
+            match built(url, &settings) {
+                Ok(()) => assert!(built_in, "{url}"),
+                Err(e) => {
+                    assert!(
+                        !built_in && e.to_string().contains("build it with the feature"),
+                        "{url}: {e}"
+                    );
+                }
+            }
+            if built_in {
+                let error = built(url, &[("colour", "secret")]).unwrap_err().to_string();
+                assert!(error.contains("colour") && !error.contains("secret"), "{error}");
+            }
+        }
+        if cfg!(feature = "azure") && std::env::var_os("AZURE_STORAGE_ACCOUNT_NAME").is_none() {
+            let error = built("az://c/x", &[]).unwrap_err().to_string();
+            assert!(error.to_lowercase().contains("account"), "{error}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use futures::{FutureExt, StreamExt, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Objects of a listing: about a thousand come with each request.
@@ -25,7 +26,6 @@ const KEPT: u64 = 64 << 20;
 const UNKNOWN: u64 = 1 << 60;
 
 /// Objects below a prefix.
-#[derive(Debug)]
 pub(crate) struct Prefix {
     client: Arc<Client>,
     store: Arc<dyn ObjectStore>,
@@ -35,6 +35,13 @@ pub(crate) struct Prefix {
     listing: OnceLock<Option<BTreeMap<String, Seen>>>,
     opened: Mutex<HashMap<String, Arc<Object>>>,
     kept: Mutex<HashMap<String, Bytes>>,
+}
+
+/// Without the store, whose own form may show credentials.
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prefix").field("location", &self.location).finish_non_exhaustive()
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

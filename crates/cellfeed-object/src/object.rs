@@ -11,6 +11,7 @@ use cellfeed_core::{Error, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt};
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,12 +32,22 @@ impl Seen {
     fn is(&self, other: &Self) -> bool {
         self.size == other.size
             && match (&self.tag, &other.tag) {
-                // Whether bytes or only their meaning are the same is told by W/; here they stand for
-                // an object that was seen.
-                (Some(a), Some(b)) => a.trim_start_matches("W/") == b.trim_start_matches("W/"),
+                (Some(a), Some(b)) => bare(a) == bare(b),
                 _ => self.modified == other.modified,
             }
     }
+
+    /// The condition that it is still so, if the tag is one that may stand in it.
+    fn condition(&self) -> Option<String> {
+        let strong = self.tag.as_ref().filter(|tag| !tag.starts_with("W/"))?;
+        Some(format!("\"{}\"", bare(strong)))
+    }
+}
+
+/// An entity tag without the quotes, which some listings leave out, and without W/: whether bytes or only
+/// their meaning are the same makes no difference where one object was seen.
+fn bare(tag: &str) -> &str {
+    tag.trim_start_matches("W/").trim_matches('"')
 }
 
 /// An object.
@@ -47,7 +58,6 @@ pub(crate) struct Object {
     engine: Arc<Engine>,
 }
 
-#[derive(Debug)]
 struct Inner {
     store: Arc<dyn ObjectStore>,
     address: Address,
@@ -55,6 +65,16 @@ struct Inner {
     seen: Seen,
     /// The first bytes, if they came with the rest.
     head: Bytes,
+}
+
+/// Without the store, whose own form may show credentials.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Object")
+            .field("location", &self.location)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A range of the object and the place its bytes go to.
@@ -299,10 +319,9 @@ impl Inner {
         end: u64,
         pieces: &mut [Piece<'_>],
     ) -> std::result::Result<(), Failure> {
-        let strong = self.seen.tag.as_ref().filter(|tag| !tag.starts_with("W/"));
         let options = GetOptions {
             range: Some(GetRange::Bounded(*done..end)),
-            if_match: strong.cloned(),
+            if_match: self.seen.condition(),
             ..GetOptions::default()
         };
         let answer = self.store.get_opts(&self.address.key, options).await;
@@ -388,6 +407,12 @@ mod tests {
         };
         let a = seen(5, 7, Some("\"x\""));
         assert!(a.is(&seen(5, 9, Some("W/\"x\""))));
+        // Listings of Azure have no quotes.
+        assert!(a.is(&seen(5, 9, Some("x"))));
+        let condition = |tag| seen(5, 7, tag).condition();
+        assert_eq!(condition(Some("x")).as_deref(), Some("\"x\""));
+        assert_eq!(condition(Some("\"x\"")).as_deref(), Some("\"x\""));
+        assert_eq!((condition(Some("W/\"x\"")), condition(None)), (None, None));
         assert!(!a.is(&seen(5, 7, Some("\"y\""))));
         assert!(!a.is(&seen(6, 7, Some("\"x\""))));
         assert!(a.is(&seen(5, 7, None)) && !a.is(&seen(5, 8, None)));

@@ -78,7 +78,7 @@ impl RemoteOptions {
         self
     }
 
-    /// How often a request is tried before it has failed. Default: 6, within about eight seconds if the
+    /// How often a request is tried before it has failed. Default: 6, within about six seconds if the
     /// store answers at once.
     #[must_use]
     pub fn with_attempts(mut self, attempts: u32) -> Self {

@@ -52,7 +52,9 @@ def open(
     Parameters
     ----------
     path
-        A file or a folder, or a list of them. ``"file.h5mu#mod/rna"`` is a group inside an HDF5 file.
+        A file or a folder, or a list of them; also in a bucket, as ``"s3://bucket/atlas.zarr"``
+        (``gs://``, ``az://``, ``https://``), with credentials from each cloud's usual environment
+        variables. ``"file.h5mu#mod/rna"`` is a group inside an HDF5 file.
         Several are one store that has the cells of the first, then those of the second, and so on.
     join
         The genes of several stores, which are aligned by name: those that all have (``"inner"``), or

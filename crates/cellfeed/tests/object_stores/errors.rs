@@ -50,7 +50,10 @@ fn what_is_not_there_or_not_allowed_is_said() {
     // Nobody listens there.
     let silent = server.remote().with_setting("endpoint", "http://127.0.0.1:9").with_attempts(2);
     check(&url, silent, ErrorKind::Io, &["2 attempts", &url]);
-    assert!(!format!("{:?}", server.remote()).contains(KEY));
+    // Neither what was opened nor how shows secrets.
+    let store = cellfeed::open(&url, &server.options()).unwrap();
+    let shown = format!("{store:?} {:?} {:?}", server.remote(), server.options());
+    assert!(shown.contains(&url) && !shown.contains(KEY) && !shown.contains(SECRET), "{shown}");
 }
 
 #[test]

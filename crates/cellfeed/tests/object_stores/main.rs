@@ -7,6 +7,7 @@ mod errors;
 mod faults;
 mod requests;
 mod server;
+mod web;
 
 use cellfeed_testkit::PeakAlloc;
 

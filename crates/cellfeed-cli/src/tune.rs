@@ -188,7 +188,9 @@ fn measure(args: &TuneArgs, options: &TuneOptions) -> Result<TuneReport> {
     })
 }
 
-fn doing(stage: TuneStage) -> &'static str {
+/// What a stage of tuning does, in words.
+#[must_use]
+pub fn doing(stage: TuneStage) -> &'static str {
     match stage {
         TuneStage::Reading => "reading the label",
         TuneStage::Diversity => "running plans over the label",
@@ -238,7 +240,9 @@ fn candidate_json(c: &Candidate) -> Value {
     })
 }
 
-fn to_json(r: &TuneReport) -> Value {
+/// What was found, as `--json` prints it.
+#[must_use]
+pub fn to_json(r: &TuneReport) -> Value {
     let best = r.best();
     let target = match r.target {
         Target::Deff(most) => json!({"deff_w_at_most": most}),

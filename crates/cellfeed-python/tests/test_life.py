@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import cellfeed
-from conftest import make, rows_of
+from conftest import LISTEN, make, rows_of
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 
@@ -148,6 +148,7 @@ def test_ctrl_c_ends_a_loop(tmp_path, where):
     fifo = tmp_path / "fifo.h5ad"
     os.mkfifo(fifo)
     code = f"""
+        {LISTEN}
         import cellfeed, os, time
         loader = cellfeed.Loader({str(path)!r}, batch_size=2, fetch_factor=8)
         iterator = iter(loader)

@@ -37,11 +37,6 @@ def numbers(batch):
     return np.asarray(batch)[:, 0] / 3
 
 
-def columns(x):
-    datasets = pytest.importorskip("datasets")
-    return datasets.Dataset.from_dict({"a": list(range(len(x))), "b": [str(i) for i in range(len(x))]})
-
-
 def test_the_order_is_that_of_a_store(h5ad, adata, x):
     labels = adata.obs["plate"]
     for strategy, of_store, of_array in (
@@ -90,17 +85,39 @@ def test_every_kind_of_collection(x, adata):
         (list(range(N)), np.array),
         (frame, lambda b: b["a"].to_numpy()),
         ({"x": x, "y": list(range(N))}, lambda b: np.where(numbers(b["x"]) == b["y"], b["y"], -1)),
-        (columns(x), lambda b: np.where(np.array(b["b"], int) == b["a"], b["a"], -1)),
         (adata, lambda b: np.array([int(n.removeprefix("cell")) for n in b.obs_names])),
     ):
-        loader = cellfeed.CollectionLoader(collection, **SIZES)
-        batches = iter(loader)
-        seen = []
-        for batch in batches:
-            assert np.allclose(of(batch), batches.rows), type(collection)
-            seen.extend(batches.rows)
-        assert sorted(seen) == list(range(N)) and N == N_OBS
-        assert type(collection).__name__ in repr(loader)
+        check(collection, of)
+
+
+def check(collection, of):
+    """That minibatches have the rows that they are said to have, each once."""
+    loader = cellfeed.CollectionLoader(collection, **SIZES)
+    batches = iter(loader)
+    seen = []
+    for batch in batches:
+        assert np.allclose(of(batch), batches.rows), type(collection)
+        seen.extend(batches.rows)
+    assert sorted(seen) == list(range(N)) and N == N_OBS
+    assert type(collection).__name__ in repr(loader)
+
+
+def test_a_dataset_of_hugging_face():
+    datasets = pytest.importorskip("datasets", reason="Hugging Face datasets is not installed")
+    collection = datasets.Dataset.from_dict({"a": list(range(N)), "b": [str(i) for i in range(N)]})
+    check(collection, lambda b: np.where(np.array(b["b"], int) == b["a"], b["a"], -1))
+    check(collection.with_format("numpy"), lambda b: b["a"])
+
+
+def test_an_h5py_dataset_and_a_dataset_that_takes_one_row_at_a_time(x, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        check(file.create_dataset("x", data=x), numbers)
+    one = type("One", (), {"__len__": lambda self: N, "__getitem__": lambda self, i: x[int(i)]})()
+    with pytest.raises(TypeError):
+        next(iter(cellfeed.CollectionLoader(one)))
+    rows = cellfeed.CollectionLoader(one, **SIZES, fetch=lambda c, rows: np.stack([c[i] for i in rows]))
+    assert sorted(np.concatenate([numbers(b) for b in rows])) == list(range(N))
 
 
 def test_hooks(x):

@@ -87,6 +87,41 @@ def test_a_hook_that_raises_leaves_no_thread(h5ad):
     assert settles(lambda: "cellfeed-loader" not in threads()), threads()
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("hook", ["fetch_transform", "batch_transform"])
+@pytest.mark.parametrize("of", ["store", "array"])
+def test_what_was_yielded_is_known_after_a_hook_that_raises(h5ad, error, hook, of):
+    sizes = {"batch_size": 16, "block_size": 4, "fetch_factor": 5}
+
+    def make(**hooks):
+        if of == "store":
+            return cellfeed.Loader(h5ad, **sizes, **hooks)
+        return cellfeed.CollectionLoader(np.arange(1003), **sizes, **hooks)
+
+    calls = []
+
+    def broken(data):
+        calls.append(data)
+        if len(calls) == 3:
+            raise error
+        return data
+
+    loader = make(**{hook: broken})
+    batches, seen = iter(loader), 0
+    with pytest.raises(error):
+        for _ in batches:
+            seen += 1
+    assert seen == (10 if hook == "fetch_transform" else 2)
+    # The iterator has ended; the loader knows where it was.
+    assert next(batches, None) is None
+    assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+    again = make()
+    again.load_state_dict(loader.state_dict())
+    want = list(again.plan_rows(0))[seen:]
+    got = [b.rows if of == "store" else b for b in again]
+    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_memory_is_flat(tmp_path):
     path = tmp_path / "tiny.h5ad"
     make(2000, 30).write_h5ad(path)

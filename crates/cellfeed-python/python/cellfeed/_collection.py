@@ -166,8 +166,8 @@ class CollectionIterator:
                 batch = loader._batch_transform(batch)
         except StopIteration:
             raise
-        except Exception:
-            # A hook raised, or reading failed: nothing comes after that.
+        except BaseException:
+            # Reading failed, or a hook raised or was interrupted: nothing comes after that.
             self.close()
             raise
         self.rows = rows

@@ -268,9 +268,11 @@ class LoaderIterator:
                 batch = loader._batch_transform(batch)
         except StopIteration:
             raise
-        except Exception:
-            # A hook raised, or reading failed: nothing comes after that.
-            self.close()
+        except BaseException as error:
+            # Reading failed, or a hook raised or was interrupted, and has lost what it was given: nothing
+            # comes after that.
+            if isinstance(error, Exception) or loader._has_hooks:
+                self.close()
             raise
         self._position.minibatch = number + 1
         self.yielded += 1

@@ -56,6 +56,7 @@ class Planned:
         for name, hook in (("fetch_transform", fetch_transform), ("batch_transform", batch_transform)):
             checked(name, hook)
         self._fetch_transform, self._batch_transform = fetch_transform, batch_transform
+        self._has_hooks = fetch_transform is not None or batch_transform is not None
         self._batch_size = whole("batch_size", batch_size, 1)
         self._fetch_factor = whole("fetch_factor", fetch_factor, 1)
         self._rank, self._world_size = rank, world_size

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -85,6 +86,34 @@ def test_a_hook_that_raises_leaves_no_thread(h5ad):
     with pytest.raises(ZeroDivisionError):
         next(batches)
     assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+
+
+def test_a_store_that_was_closed(h5ad):
+    gc.collect()
+    assert settles(lambda: handles(h5ad) == 0)
+    with cellfeed.open(h5ad) as store:
+        loader = cellfeed.Loader(store, batch_size=16, fetch_factor=2)
+        batches = iter(loader)
+        next(batches)
+        assert handles(h5ad) == 1 and not store.closed
+    # What runs goes on to its end.
+    assert 16 + sum(len(b) for b in batches) == 1003
+    del batches
+    assert settles(lambda: handles(h5ad) == 0 and not threads()), threads()
+    assert store.closed and "closed" in repr(store)
+    for use in (
+        lambda: iter(loader),
+        lambda: cellfeed.Loader(store),
+        lambda: store.X[0],
+        lambda: store.obs(),
+        lambda: store.shape,
+        lambda: pickle.dumps(store),
+        lambda: cellfeed.diversity(store, "plate"),
+        store.__enter__,
+    ):
+        with pytest.raises(ValueError, match="atlas.h5ad is closed"):
+            use()
+    store.close()
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])

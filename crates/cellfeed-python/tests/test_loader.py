@@ -105,6 +105,16 @@ def test_each_iter_is_the_next_epoch(h5ad):
     assert not np.array_equal(rows_of(cellfeed.Loader(h5ad, **SIZES, seed=4)), epochs[0])
 
 
+def test_how_long_was_waited_is_known_after_the_end(h5ad):
+    batches = iter(cellfeed.Loader(h5ad, **SIZES))
+    next(batches)
+    first = batches.waited
+    list(batches)
+    assert batches.waited >= first > 0
+    batches.close()
+    assert batches.waited >= first
+
+
 def test_two_iterators_at_once(h5ad, adata):
     loader = cellfeed.Loader(h5ad, **SIZES)
     first, second = iter(loader), iter(loader)

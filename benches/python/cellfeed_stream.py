@@ -28,6 +28,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("store")
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--strategy", default="block-shuffling", help="as the peers shuffle")
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--fetch-factor", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
@@ -45,6 +46,7 @@ def main():
     loader = cellfeed.Loader(
         args.store,
         batch_size=args.batch_size,
+        strategy=args.strategy,
         block_size=args.block_size,
         fetch_factor=args.fetch_factor,
         seed=args.seed,

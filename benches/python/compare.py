@@ -42,7 +42,7 @@ def arguments():
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--fetch-factor", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=3, help="of Cellfeed's runs, which are short")
+    parser.add_argument("--epochs", type=int, default=5, help="of Cellfeed's runs, which are short")
     parser.add_argument("--layouts", nargs="+", choices=["csr", "dense"], default=["csr", "dense"])
     parser.add_argument("--caches", nargs="+", choices=["warm", "cold"], default=["warm"])
     parser.add_argument("--gzip", action="store_true", help="of the first store also one with gzip")
@@ -87,14 +87,16 @@ def gzipped(rust, store):
 def cases_of(args, rust, python, stores):
     plan = ["--batch-size", args.batch_size, "--block-size", args.block_size]
     plan += ["--fetch-factor", args.fetch_factor, "--seed", args.seed]
-    ours = [python, HERE / "cellfeed_stream.py"]
+    # The strategy of the peers, whatever the default is.
+    named = ["--strategy", "block-shuffling"]
+    ours = [python, HERE / "cellfeed_stream.py", *named]
     cases = []
     for store in stores:
         for layout in args.layouts:
             same = [store, *plan, "--layout", layout]
             contestants = {
                 "cellfeed.Loader": [*ours, *same, "--epochs", args.epochs],
-                "cellfeed stream": [rust, "stream", *same, "--epochs", args.epochs, "--json"],
+                "cellfeed stream": [rust, "stream", *named, *same, "--epochs", args.epochs, "--json"],
                 "scDataset": [python, PEERS / "scdataset_stream.py", *same, "--seconds", args.seconds],
             }
             if layout == "dense":
@@ -115,7 +117,7 @@ def cases_of(args, rust, python, stores):
             "stores": [store],
             "contestants": {
                 "cellfeed.Loader": [*ours, store, *plan, "--epochs", args.epochs],
-                "cellfeed stream": [rust, "stream", store, *plan, "--epochs", args.epochs, "--json"],
+                "cellfeed stream": [rust, "stream", *named, store, *plan, "--epochs", args.epochs, "--json"],
                 "annbatch": [
                     python, PEERS / "annbatch_stream.py", store, "--batch-size", args.batch_size,
                     "--slice-rows", args.block_size, "--slices", slices, "--seconds", args.seconds,

@@ -36,7 +36,8 @@ def main():
             subprocess.run([cellfeed, "convert", source, store, "--codec", codec], check=True)
     plan = ["--batch-size", args.batch_size, "--fetch-factor", args.fetch_factor, "--json",
             "--epochs", args.epochs]
-    blocks, single = ["--block-size", 16], ["--strategy", "true-random"]
+    blocks = ["--strategy", "block-shuffling", "--block-size", 16]
+    single = ["--strategy", "true-random"]
     cases = [
         {
             "name": name,

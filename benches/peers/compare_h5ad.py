@@ -89,8 +89,8 @@ def commands(args, programs, store):
     peer = [programs["python"], script, store, *plan, *layout, "--workers", args.workers]
     cold = ["--cold"] if args.cold else []
     return {
-        CELLFEED: [programs[CELLFEED], "stream", store, *plan, *layout, *threads, *memory, *seconds,
-                   "--json"],
+        CELLFEED: [programs[CELLFEED], "stream", store, "--strategy", "block-shuffling", *plan, *layout,
+                   *threads, *memory, *seconds, "--json"],
         PEER: [*peer, *seconds],
         LIMITS: [programs[LIMITS], store, *plan, *threads, *cold, "--json"],
     }

@@ -45,7 +45,7 @@ def main():
     for setting in args.settings:
         block, factor = (int(part) for part in setting.split("x"))
         plan = ["--batch-size", args.batch_size, "--block-size", block, "--fetch-factor", factor]
-        mine = [*plan, "--epochs", args.epochs, "--memory", args.memory, "--json"]
+        mine = ["--strategy", "block-shuffling", *plan, "--epochs", args.epochs, "--memory", args.memory, "--json"]
         cases.append({
             "name": f"blocks of {block}, fetch factor {factor}",
             "stores": [folder, own, cache],

@@ -50,7 +50,8 @@ def case(args, cellfeed, python, store, chunk_rows, setting):
     rows, slices = (int(part) for part in setting.split("x"))
     if rows * slices % args.batch_size:
         sys.exit(f"{setting} is no whole number of minibatches of {args.batch_size}")
-    mine = [cellfeed, "stream", store, "--batch-size", args.batch_size, "--block-size", rows,
+    mine = [cellfeed, "stream", store, "--strategy", "block-shuffling",
+            "--batch-size", args.batch_size, "--block-size", rows,
             "--fetch-factor", rows * slices // args.batch_size, "--epochs", args.epochs, "--json"]
     if args.threads:
         mine += ["--threads", args.threads]

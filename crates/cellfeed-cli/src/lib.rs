@@ -20,6 +20,9 @@ mod tune_print;
 mod usage;
 mod verify;
 
+/// What `cellfeed tune` says of a result and of its work, for the Python package, which says the same.
+pub use tune::{doing as tune_stage, to_json as tune_json};
+
 use cellfeed::ErrorKind;
 use clap::Parser;
 use std::ffi::OsString;

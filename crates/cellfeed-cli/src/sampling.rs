@@ -107,8 +107,31 @@ impl Sampling {
         StrategyColumns::default().with_by(self.by.iter()).with_weights(self.weights.clone())
     }
 
+    /// Refuses options that the strategy lacks or has no use for, by their names here.
+    fn check_columns(&self) -> Result<()> {
+        use StrategyName::{ClassBalanced, Stratified, Weighted};
+        let (by, weights) = (self.by.len(), self.weights.is_some());
+        let what = match self.strategy {
+            Weighted if !weights => {
+                "--strategy weighted needs --weights COLUMN, the obs column that holds the weight of \
+                 each cell"
+            }
+            ClassBalanced if by != 1 => {
+                "--strategy class-balanced needs one --by COLUMN, the obs column with the class of \
+                 each cell"
+            }
+            s if weights && s != Weighted => "--weights is for --strategy weighted",
+            s if by > 0 && !matches!(s, Stratified | ClassBalanced) => {
+                "--by is for --strategy stratified and class-balanced"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::invalid_input(what))
+    }
+
     /// The plan over a subset of a store.
     pub(crate) fn plan(&self, store: &Store, subset: Subset) -> Result<Plan> {
+        self.check_columns()?;
         store.plan(subset, self.strategy()?, &self.columns(), &self.options())
     }
 

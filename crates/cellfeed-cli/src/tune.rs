@@ -50,10 +50,15 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_name = "COLUMN")]
     label: String,
     /// Take settings with a design effect DEFF of at most this [default: 1.5].
-    #[arg(long, value_name = "DEFF", conflicts_with = "target_entropy")]
+    #[arg(
+        long,
+        value_name = "DEFF",
+        conflicts_with = "target_entropy",
+        allow_negative_numbers = true
+    )]
     target_deff: Option<f64>,
     /// Take settings with at least this share of the entropy that true random sampling has.
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     target_entropy: Option<f64>,
     /// Memory for fetches and waiting minibatches, as of `stream`.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = people::parse_bytes)]
@@ -80,7 +85,7 @@ pub(crate) struct TuneArgs {
     #[arg(long, value_enum, default_value = "auto")]
     page_cache: CacheName,
     /// How long to measure, about; with less the predictions are rougher, and it says how rough.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0, allow_negative_numbers = true)]
     time_limit: f64,
     /// Seed of every random choice.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
@@ -105,18 +110,16 @@ pub(crate) fn run(args: &TuneArgs) -> Result<()> {
         check_writable(path)?;
     }
     let report = measure(args, &options)?;
-    if let Some(path) = &args.plot {
-        std::fs::write(path, plot(&report))
-            .map_err(|e| Error::io("cannot write the plot", e).with("file", path.display()))?;
-    }
     if args.json {
-        return say_json(&to_json(&report));
+        say_json(&to_json(&report))?;
+    } else {
+        tune_print::print(&report, &args.store, args.all)?;
     }
-    tune_print::print(&report, &args.store, args.all)?;
-    match &args.plot {
-        Some(path) => say(format_args!("plot       {}", path.display())),
-        None => Ok(()),
-    }
+    // Last: the report must not be lost to a full disk.
+    let Some(path) = &args.plot else { return Ok(()) };
+    std::fs::write(path, plot(&report))
+        .map_err(|e| Error::io("cannot write the plot", e).with("file", path.display()))?;
+    if args.json { Ok(()) } else { say(format_args!("plot       {}", path.display())) }
 }
 
 fn options(args: &TuneArgs) -> Result<TuneOptions> {
@@ -188,7 +191,9 @@ fn measure(args: &TuneArgs, options: &TuneOptions) -> Result<TuneReport> {
     })
 }
 
-fn doing(stage: TuneStage) -> &'static str {
+/// What a stage of tuning does, in words.
+#[must_use]
+pub fn doing(stage: TuneStage) -> &'static str {
     match stage {
         TuneStage::Reading => "reading the label",
         TuneStage::Diversity => "running plans over the label",
@@ -238,7 +243,9 @@ fn candidate_json(c: &Candidate) -> Value {
     })
 }
 
-fn to_json(r: &TuneReport) -> Value {
+/// What was found, as `--json` prints it.
+#[must_use]
+pub fn to_json(r: &TuneReport) -> Value {
     let best = r.best();
     let target = match r.target {
         Target::Deff(most) => json!({"deff_w_at_most": most}),

@@ -204,11 +204,11 @@ fn against(r: &TuneReport) -> Result<()> {
             .find(|c| c.sampler == sampler && c.block_size == b && c.fetch_factor == f)
     };
     let best = r.best();
-    let usual = find(Sampler::BlockShuffling, 16, 256);
+    let default = find(Sampler::Stratified, 16, 256);
     let random = find(Sampler::BlockShuffling, 1, best.fetch_factor);
     for (what, c) in [
         (format!("true random, fetch_factor {}", best.fetch_factor), random),
-        ("block-shuffling 16 x 256, the usual".to_owned(), usual),
+        ("stratified 16 x 256, the default".to_owned(), default),
     ] {
         let Some(c) = c.filter(|c| !std::ptr::eq(*c, best)) else { continue };
         let Some(speed) = c.speed(r.page_cache) else { continue };

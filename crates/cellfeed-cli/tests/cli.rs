@@ -202,7 +202,7 @@ fn wrong_files_and_words_are_explained() {
         (&["stream", none, "--world-size", "48"], "too few for 48 ranks"),
         (&["stream", none, "--subset", "plate"], "COLUMN OP VALUE"),
         (&["stream", none, "--subset", "plate == nowhere"], "no cell has the value"),
-        (&["plan", "--n-obs", "64", "--fetch", "1"], "an epoch has 1"),
+        (&["plan", "--n-obs", "64", "--fetch", "1"], "an epoch of this plan has 1"),
         (&["stream", none, "--memory", "1MiB"], "raise the limit"),
         (&["stream", none, "--memory", "lots"], "512MiB"),
     ];

@@ -95,12 +95,21 @@ fn inspect_a_number() -> String {
 #[test]
 fn columns_that_do_not_fit_are_explained() {
     for (options, why) in [
-        (&["--strategy", "true-random", "--by", "drug"][..], "only stratified and class-balanced"),
+        (
+            &["--strategy", "true-random", "--by", "drug"][..],
+            "--by is for --strategy stratified and class-balanced",
+        ),
         (&["--strategy", "stratified", "--by", "drugs"], "the store has"),
-        (&["--strategy", "stratified", "--weights", "drug"], "for the weighted strategy only"),
-        (&["--strategy", "class-balanced"], "name one obs column"),
-        (&["--strategy", "class-balanced", "--by", "drug", "--by", "plate"], "name one obs column"),
-        (&["--strategy", "weighted"], "holds the weight of each cell"),
+        (
+            &["--strategy", "stratified", "--weights", "drug"],
+            "--weights is for --strategy weighted",
+        ),
+        (&["--strategy", "class-balanced"], "needs one --by COLUMN"),
+        (
+            &["--strategy", "class-balanced", "--by", "drug", "--by", "plate"],
+            "needs one --by COLUMN",
+        ),
+        (&["--strategy", "weighted"], "needs --weights COLUMN"),
         (&["--strategy", "weighted", "--weights", "drug"], "not of numbers"),
         (&["--strategy", "stratified", "--draws", "3"], "--draws and --without-replacement are"),
         (&["--strategy", "class-balanced", "--by", "drug", "--draws", "0"], "at least one"),

@@ -3,7 +3,12 @@
 use crate::errors::raise;
 use crate::store::Store;
 use crate::wait::blocking;
-use cellfeed::{Error, PlanOptions, PlanState, Strategy, StrategyColumns, Weights};
+use arrow_array::{ArrayRef, Int64Array};
+use cellfeed::diversity::Labels;
+use cellfeed::{
+    Error, PlanOptions, PlanState, Result, Strata, StrataBuilder, Strategy, StrategyColumns,
+    Weights,
+};
 use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -44,19 +49,93 @@ impl Subset {
 
 /// Which cells are in which minibatch.
 #[pyclass(frozen, module = "cellfeed._native")]
-pub(crate) struct Plan(pub(crate) cellfeed::Plan);
+pub(crate) struct Plan(pub(crate) cellfeed::Plan, pub(crate) Option<Strata>);
+
+/// Labels of all cells, of codes that are negative where there is none.
+pub(crate) fn labels_of(codes: &[i64]) -> Result<Labels> {
+    let code = |c: &i64| (*c >= 0).then_some(*c);
+    let array: ArrayRef = Arc::new(codes.iter().map(code).collect::<Int64Array>());
+    let mut labels = Labels::new();
+    labels.extend(&array)?;
+    Ok(labels)
+}
+
+/// The blocks of a subset sorted by labels of all cells of the store, as if these were obs columns.
+fn strata_of(subset: &cellfeed::Subset, block_size: u64, columns: &[Vec<i64>]) -> Result<Strata> {
+    let mut builder = StrataBuilder::new(subset, block_size, "labels")?;
+    let codes = columns.iter().map(|column| {
+        // Numbered anew, in the order in which labels first occur in the subset.
+        let labels = labels_of(column)?.of_subset(subset)?;
+        let codes: Vec<i64> = labels.codes().iter().map(|&c| i64::from(c)).collect();
+        Ok(labels_of(&codes)?.codes().to_vec())
+    });
+    let codes = codes.collect::<Result<Vec<_>>>()?;
+    builder.push(&codes.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    builder.finish()
+}
+
+/// What weights or labels a strategy goes by.
+enum Given {
+    Nothing,
+    Columns(cellfeed::Store, Vec<String>),
+    Weights(Vec<f64>),
+    Labels(Vec<Vec<i64>>),
+}
+
+impl Given {
+    fn plan(
+        self,
+        subset: Arc<cellfeed::Subset>,
+        strategy: Strategy,
+        options: &PlanOptions,
+    ) -> Result<(cellfeed::Plan, Option<Strata>)> {
+        let stratified = |subset, strata: Strata| {
+            let plan = cellfeed::Plan::stratified(subset, strata.clone(), strategy, options)?;
+            Ok((plan, Some(strata)))
+        };
+        let plan = match (self, strategy) {
+            (Self::Weights(weights), _) => {
+                cellfeed::Plan::weighted(subset, Weights::of_cells(weights)?, strategy, options)
+            }
+            (Self::Labels(columns), Strategy::StratifiedBlockShuffling { block_size }) => {
+                let strata = strata_of(&subset, block_size, &columns)?;
+                return stratified(subset, strata);
+            }
+            (Self::Labels(columns), _) => {
+                let class = |c: &i64| u32::try_from(*c).ok();
+                let classes: Vec<_> = columns.iter().flatten().map(class).collect();
+                let weights = Weights::balanced(&classes, &subset)?;
+                cellfeed::Plan::weighted(subset, weights, strategy, options)
+            }
+            (Self::Columns(store, by), Strategy::StratifiedBlockShuffling { block_size }) => {
+                let strata = Strata::read(store.backend().as_ref(), &subset, block_size, &by)?;
+                return stratified(subset, strata);
+            }
+            (Self::Columns(store, by), _) => {
+                let columns = StrategyColumns::default();
+                let columns = match strategy {
+                    Strategy::BlockWeighted { .. } => columns.with_weights(by.into_iter().next()),
+                    _ => columns.with_by(by),
+                };
+                store.plan(Arc::unwrap_or_clone(subset), strategy, &columns, options)
+            }
+            (Self::Nothing, _) => cellfeed::Plan::over(subset, strategy, options),
+        };
+        Ok((plan?, None))
+    }
+}
 
 #[pymethods]
 impl Plan {
-    /// Plans over cells of a store. What weights or labels a strategy goes by is in `by`: obs columns;
-    /// or in `weights`, one a cell of the store; or in `classes`, the class of each cell, -1 where it has
-    /// none.
+    /// Plans over a subset. What weights or labels a strategy goes by is in `by`: obs columns of the
+    /// store; or in `weights`, one a cell of the store; or in `labels`, codes of each cell, -1 where it
+    /// has none. Without obs columns no store is needed.
     #[new]
     #[pyo3(signature = (store, subset, strategy, *, block_size, shuffle, draws, replacement, by, weights,
-                        classes, batch_size, fetch_factor, drop_last, seed, rank, world_size))]
+                        labels, batch_size, fetch_factor, drop_last, seed, rank, world_size))]
     fn new(
         py: Python<'_>,
-        store: &Store,
+        store: Option<PyRef<'_, Store>>,
         subset: &Subset,
         strategy: &str,
         block_size: u64,
@@ -65,7 +144,7 @@ impl Plan {
         replacement: bool,
         by: Vec<String>,
         weights: Option<PyReadonlyArray1<'_, f64>>,
-        classes: Option<PyReadonlyArray1<'_, i64>>,
+        labels: Vec<PyReadonlyArray1<'_, i64>>,
         batch_size: u64,
         fetch_factor: u64,
         drop_last: bool,
@@ -92,32 +171,20 @@ impl Plan {
             }
         };
         let subset = Arc::clone(&subset.0);
-        let weights = weights.map(|w| w.as_array().to_vec());
-        let classes = classes.map(|classes| {
-            let class = |c: &i64| u32::try_from(*c).ok();
-            classes.as_array().iter().map(class).collect::<Vec<Option<u32>>>()
-        });
-        let store = store.get()?.clone();
-        let plan = blocking(py, move || match (weights, classes) {
-            (Some(weights), _) => {
-                cellfeed::Plan::weighted(subset, Weights::of_cells(weights)?, strategy, &options)
+        let given = match (weights, store) {
+            (Some(weights), _) => Given::Weights(weights.as_array().to_vec()),
+            (None, _) if !labels.is_empty() => {
+                Given::Labels(labels.iter().map(|codes| codes.as_array().to_vec()).collect())
             }
-            (None, Some(classes)) => {
-                let weights = Weights::balanced(&classes, &subset)?;
-                cellfeed::Plan::weighted(subset, weights, strategy, &options)
+            (None, Some(store)) if !by.is_empty() => Given::Columns(store.get()?.clone(), by),
+            (None, None) if !by.is_empty() => {
+                let what = "a collection has no obs columns; give labels or weights as an array";
+                return Err(raise(Error::invalid_input(what)));
             }
-            (None, None) => {
-                let columns = StrategyColumns::default();
-                let columns = match (strategy, by.first()) {
-                    (Strategy::BlockWeighted { .. }, Some(column)) => {
-                        columns.with_weights(Some(column.clone()))
-                    }
-                    _ => columns.with_by(by),
-                };
-                store.plan(Arc::unwrap_or_clone(subset), strategy, &columns, &options)
-            }
-        });
-        plan.map(Self)
+            _ => Given::Nothing,
+        };
+        let plan = blocking(py, move || given.plan(subset, strategy, &options));
+        plan.map(|(plan, strata)| Self(plan, strata))
     }
 
     #[getter]
@@ -153,6 +220,11 @@ impl Plan {
     /// The first minibatch of an epoch that is still to come.
     fn first_minibatch(&self, epoch: u64) -> u64 {
         self.0.first_minibatch(epoch)
+    }
+
+    /// The fetch that the first minibatch to come is in.
+    fn first_fetch(&self, epoch: u64) -> u64 {
+        self.0.first_fetch(epoch)
     }
 
     fn n_fetches_of(&self, epoch: u64) -> u64 {
@@ -201,6 +273,7 @@ impl Plan {
         let state: PlanState = serde_json::from_str(state).map_err(|e| {
             raise(Error::invalid_input(format!("this is no state of a cellfeed loader: {e}")))
         })?;
-        self.0.resume(&state).map(Self).map_err(raise)
+        let plan = self.0.resume(&state).map_err(raise)?;
+        Ok(Self(plan, self.1.clone()))
     }
 }

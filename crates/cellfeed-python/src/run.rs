@@ -26,6 +26,8 @@ struct Running {
 #[pyclass(frozen, module = "cellfeed._native")]
 pub(crate) struct Run {
     running: Owned<Mutex<Option<Running>>>,
+    /// Seconds that were waited, when it has ended.
+    waited: Mutex<f64>,
     /// For each obs column, whether values may be missing.
     missing: Vec<bool>,
 }
@@ -149,7 +151,8 @@ impl Run {
         let signal = Arc::new(Signal::default());
         let waker = Waker::from(Arc::clone(&signal));
         let running = Running { stream: run.into_stream(), signal, waker };
-        Ok(Self { running: Owned::new(Mutex::new(Some(running))), missing })
+        let running = Owned::new(Mutex::new(Some(running)));
+        Ok(Self { running, waited: Mutex::new(0.0), missing })
     }
 
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -167,19 +170,28 @@ impl Run {
     #[getter]
     fn waited(&self) -> PyResult<f64> {
         let running = self.running.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(running.as_ref().map_or(0.0, |r| r.stream.waited().as_secs_f64()))
+        let ended = || *self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(running.as_ref().map_or_else(ended, |r| r.stream.waited().as_secs_f64()))
     }
 
     /// Ends the run and its thread; nothing more comes.
     fn close(&self, py: Python<'_>) {
         // In a child of the process there is nothing to end.
         if let Ok(running) = self.running.get() {
-            py.detach(|| drop(running.lock().unwrap_or_else(PoisonError::into_inner).take()));
+            py.detach(|| self.end(&mut running.lock().unwrap_or_else(PoisonError::into_inner)));
         }
     }
 }
 
 impl Run {
+    /// Drops the stream, which ends its thread, and keeps how long it was waited for.
+    fn end(&self, running: &mut Option<Running>) {
+        if let Some(ended) = running.take() {
+            let waited = ended.stream.waited().as_secs_f64();
+            *self.waited.lock().unwrap_or_else(PoisonError::into_inner) = waited;
+        }
+    }
+
     /// Waits for the next minibatch.
     fn advance(&self, py: Python<'_>) -> PyResult<Option<Minibatch>> {
         let mut running = match self.running.get()?.try_lock() {
@@ -198,11 +210,11 @@ impl Run {
             match Pin::new(stream).poll_next(&mut Context::from_waker(waker)) {
                 Poll::Ready(Some(Ok(minibatch))) => return Ok(Some(minibatch)),
                 Poll::Ready(Some(Err(error))) => {
-                    *running = None;
+                    self.end(&mut running);
                     return Err(raise(error));
                 }
                 Poll::Ready(None) => {
-                    *running = None;
+                    self.end(&mut running);
                     return Ok(None);
                 }
                 Poll::Pending => signal.wait(py)?,

@@ -86,6 +86,10 @@ def store(h5ad):
     return cellfeed.open(h5ad)
 
 
+# A shell that runs its jobs in the background has them ignore Ctrl-C.
+LISTEN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
 def dense(x):
     """A matrix in any of the forms of minibatches, as a NumPy array."""
     if isinstance(x, cellfeed.CsrArrays):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cellfeed
-from conftest import N_OBS, make
+from conftest import LISTEN, N_OBS, make
 
 
 def test_a_selection_is_written_and_read_by_anndata(h5ad, adata, tmp_path):
@@ -58,6 +58,7 @@ def test_ctrl_c_leaves_no_half_store(tmp_path):
     out.mkdir()
     # Small memory makes small steps, and the codec takes its time.
     code = f"""
+        {LISTEN}
         import cellfeed, threading, os
         threads = len(os.listdir("/proc/self/task"))
         try:

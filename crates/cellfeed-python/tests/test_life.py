@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import cellfeed
-from conftest import make, rows_of
+from conftest import LISTEN, make, rows_of
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 
@@ -87,6 +88,69 @@ def test_a_hook_that_raises_leaves_no_thread(h5ad):
     assert settles(lambda: "cellfeed-loader" not in threads()), threads()
 
 
+def test_a_store_that_was_closed(h5ad):
+    gc.collect()
+    assert settles(lambda: handles(h5ad) == 0)
+    with cellfeed.open(h5ad) as store:
+        loader = cellfeed.Loader(store, batch_size=16, fetch_factor=2)
+        batches = iter(loader)
+        next(batches)
+        assert handles(h5ad) == 1 and not store.closed
+    # What runs goes on to its end.
+    assert 16 + sum(len(b) for b in batches) == 1003
+    del batches
+    assert settles(lambda: handles(h5ad) == 0 and not threads()), threads()
+    assert store.closed and "closed" in repr(store)
+    for use in (
+        lambda: iter(loader),
+        lambda: cellfeed.Loader(store),
+        lambda: store.X[0],
+        lambda: store.obs(),
+        lambda: store.shape,
+        lambda: pickle.dumps(store),
+        lambda: cellfeed.diversity(store, "plate"),
+        store.__enter__,
+    ):
+        with pytest.raises(ValueError, match="atlas.h5ad is closed"):
+            use()
+    store.close()
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+@pytest.mark.parametrize("hook", ["fetch_transform", "batch_transform"])
+@pytest.mark.parametrize("of", ["store", "array"])
+def test_what_was_yielded_is_known_after_a_hook_that_raises(h5ad, error, hook, of):
+    sizes = {"batch_size": 16, "block_size": 4, "fetch_factor": 5}
+
+    def make(**hooks):
+        if of == "store":
+            return cellfeed.Loader(h5ad, **sizes, **hooks)
+        return cellfeed.CollectionLoader(np.arange(1003), **sizes, **hooks)
+
+    calls = []
+
+    def broken(data):
+        calls.append(data)
+        if len(calls) == 3:
+            raise error
+        return data
+
+    loader = make(**{hook: broken})
+    batches, seen = iter(loader), 0
+    with pytest.raises(error):
+        for _ in batches:
+            seen += 1
+    assert seen == (10 if hook == "fetch_transform" else 2)
+    # The iterator has ended; the loader knows where it was.
+    assert next(batches, None) is None
+    assert settles(lambda: "cellfeed-loader" not in threads()), threads()
+    again = make()
+    again.load_state_dict(loader.state_dict())
+    want = list(again.plan_rows(0))[seen:]
+    got = [b.rows if of == "store" else b for b in again]
+    assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_memory_is_flat(tmp_path):
     path = tmp_path / "tiny.h5ad"
     make(2000, 30).write_h5ad(path)
@@ -148,6 +212,7 @@ def test_ctrl_c_ends_a_loop(tmp_path, where):
     fifo = tmp_path / "fifo.h5ad"
     os.mkfifo(fifo)
     code = f"""
+        {LISTEN}
         import cellfeed, os, time
         loader = cellfeed.Loader({str(path)!r}, batch_size=2, fetch_factor=8)
         iterator = iter(loader)

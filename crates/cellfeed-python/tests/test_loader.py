@@ -105,6 +105,16 @@ def test_each_iter_is_the_next_epoch(h5ad):
     assert not np.array_equal(rows_of(cellfeed.Loader(h5ad, **SIZES, seed=4)), epochs[0])
 
 
+def test_how_long_was_waited_is_known_after_the_end(h5ad):
+    batches = iter(cellfeed.Loader(h5ad, **SIZES))
+    next(batches)
+    first = batches.waited
+    list(batches)
+    assert batches.waited >= first > 0
+    batches.close()
+    assert batches.waited >= first
+
+
 def test_two_iterators_at_once(h5ad, adata):
     loader = cellfeed.Loader(h5ad, **SIZES)
     first, second = iter(loader), iter(loader)
@@ -369,6 +379,16 @@ def test_what_cannot_be_is_refused_at_once(h5ad):
         ({"block_size": 4, "strategy": cellfeed.BlockShuffling(4)}, ValueError, "block_size"),
         ({"strategy": "random"}, ValueError, "block_shuffling"),
         ({"strategy": 5}, TypeError, "strategy"),
+        ({"strategy": "weighted"}, ValueError, "weighted needs weights"),
+        ({"strategy": "weighted", "weights": "plate"}, ValueError, "not of numbers"),
+        ({"strategy": "weighted", "weights": "age"}, ValueError, "has no weight"),
+        ({"strategy": "class-balanced"}, ValueError, "class_balanced needs by"),
+        ({"strategy": "class_balanced", "by": ["plate", "cell_type"]}, ValueError, "one obs column"),
+        ({"by": "nothing"}, KeyError, "nothing"),
+        ({"by": "score"}, ValueError, "measures rather than labels"),
+        ({"by": np.zeros((5, 1))}, ValueError, "1003 cells|5"),
+        ({"by": "plate", "strategy": "true_random"}, ValueError, "by is for"),
+        ({"by": "plate", "strategy": cellfeed.TrueRandom()}, ValueError, "give by to the strategy"),
         ({"obs": ["nothing"]}, KeyError, "nothing"),
         ({"obs": [5]}, TypeError, "names of columns"),
         ({"layer": "nothing"}, KeyError, "layers/nothing"),

@@ -304,7 +304,7 @@ impl Plan {
         let rounds = self.rounds_of(epoch);
         if k >= rounds.n_fetches() {
             return Err(Error::out_of_bounds(format!(
-                "fetch {k} was asked for, but an epoch has {}",
+                "fetch {k} was asked for; an epoch of this plan has {}, counted from 0",
                 rounds.n_fetches()
             )));
         }

@@ -8,12 +8,15 @@
 
 `open` reads AnnData ``.h5ad`` and ``.zarr``, Parquet, raw CSR stores, 10x Genomics ``.h5`` and BioNeMo
 SCDL folders, one or several as one. `Loader` yields minibatches; `cellfeed.torch.CellDataset` is the
-same as a dataset of PyTorch. NumPy is all that is needed; PyTorch, SciPy and pandas are imported where
+same as a dataset of PyTorch, and `CollectionLoader` takes what is no file. `diversity` says how mixed
+minibatches are, `tune` which options are the fastest that mix enough. NumPy is all that is needed; PyTorch, SciPy and pandas are imported where
 they are asked for.
 """
 
 from ._batch import Batch, CsrArrays
+from ._collection import CollectionIterator, CollectionLoader
 from ._convert import Converted, convert
+from ._diversity import Diversity, ExpectedDiversity, diversity
 from ._errors import NotFoundError
 from ._loader import Loader, LoaderIterator
 from ._native import __version__
@@ -27,14 +30,19 @@ from ._strategies import (
     Streaming,
     TrueRandom,
 )
+from ._tune import Tuned, tune
 
 __all__ = [
     "Batch",
     "BlockShuffling",
     "BlockWeighted",
     "ClassBalanced",
+    "CollectionIterator",
+    "CollectionLoader",
     "Converted",
     "CsrArrays",
+    "Diversity",
+    "ExpectedDiversity",
     "Loader",
     "LoaderIterator",
     "Matrix",
@@ -44,7 +52,10 @@ __all__ = [
     "Strategy",
     "Streaming",
     "TrueRandom",
+    "Tuned",
     "__version__",
     "convert",
+    "diversity",
     "open",
+    "tune",
 ]

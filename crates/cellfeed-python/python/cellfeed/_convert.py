@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from . import _native
-from ._loader import _whole
+from . import _native, _work
+from ._options import whole
 from ._sizes import parse_bytes, show_bytes, show_count
 from ._store import Join, Store, _names, open
 
@@ -113,13 +113,13 @@ def convert(
     if not isinstance(source, Store):
         source = open(source, join=join, threads=threads)
     source = source._with_threads(threads)
-    work = _native.Conversion(
+    work = _native.convert(
         source._native,
         os.path.abspath(os.fspath(destination)),
         format=format,
         codec=codec,
-        chunk_rows=None if chunk_rows is None else _whole("chunk_rows", chunk_rows, 1),
-        shuffle=_whole("seed", seed, 0) if shuffle else None,
+        chunk_rows=None if chunk_rows is None else whole("chunk_rows", chunk_rows, 1),
+        shuffle=whole("seed", seed, 0) if shuffle else None,
         layers=None if layers is None else _names(layers, "layers"),
         raw=bool(raw),
         obs=None if obs is None else _names(obs, "obs"),
@@ -127,34 +127,7 @@ def convert(
         memory=parse_bytes(memory, "memory"),
         overwrite=bool(overwrite),
     )
-    bar = _bar(source.n_obs) if progress else None
-    try:
-        while not work.wait():
-            if bar is not None:
-                _show(bar, *work.progress)
-        done = work.finish()
-    except BaseException:
-        # Ctrl-C, for one.
-        work.give_up()
-        raise
-    finally:
-        if bar is not None:
-            bar.close()
-    done["left_out"] = tuple(done["left_out"])
+    done = _work.run(work, progress, " cells")
+    done["left_out"] = tuple(tuple(pair) for pair in done["left_out"])
     done["missing_genes"] = tuple(done["missing_genes"])
     return Converted(path=os.fspath(destination), **done)
-
-
-def _bar(n_obs: int) -> Any:
-    try:
-        from tqdm.auto import tqdm
-    except ImportError:
-        return None
-    return tqdm(total=n_obs, unit=" cells", unit_scale=True)
-
-
-def _show(bar: Any, cells: int, sorting: bool) -> None:
-    bar.set_description("sorting" if sorting else None, refresh=False)
-    if cells < bar.n:
-        bar.reset()
-    bar.update(cells - bar.n)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,24 +12,16 @@ import numpy as np
 
 from . import _native, _ranks, _strategies
 from ._batch import LAYOUTS, OUTPUTS, Batch, Maker, cut
+from ._options import matrix_key, number, one_of, threshold, value_type, whole
+from ._plans import Planned, Position, same_number
 from ._sizes import parse_bytes
-from ._store import Matrix, Store, _names, _objects, _rows, open
+from ._store import Matrix, Store, _names, _objects, open
+from ._subsets import native_subset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_DTYPES = {
-    "uint8": "u8",
-    "uint16": "u16",
-    "int32": "i32",
-    "int64": "i64",
-    "float16": "f16",
-    "float32": "f32",
-    "float64": "f64",
-}
-
-
-class Loader:
+class Loader(Planned):
     """Minibatches of a store, read ahead on threads of its own while you use the last.
 
     Iterating yields an epoch. Each ``iter()`` is the next epoch, with another order; `set_epoch` says
@@ -49,7 +40,14 @@ class Loader:
         Minibatches that are read and shuffled together.
     strategy
         ``"stratified"``, ``"block_shuffling"``, ``"true_random"``, ``"streaming"``,
-        ``"streaming_shuffled"``, or an object such as ``cellfeed.ClassBalanced("cell_type")``.
+        ``"streaming_shuffled"``, ``"weighted"``, ``"class_balanced"``, or an object such as
+        ``cellfeed.ClassBalanced("cell_type", draws=10_000)``.
+    by
+        For a strategy that is given by name: the obs column, or several, whose labels ``"stratified"``
+        goes by (else by the position in the file), or that ``"class_balanced"`` balances; or an array
+        of labels.
+    weights
+        For ``"weighted"``: an obs column of numbers, or an array of them.
     obs
         Obs columns to load beside the matrix.
     layer
@@ -112,6 +110,8 @@ class Loader:
         block_size: int | None = None,
         fetch_factor: int = 256,
         strategy: str | _strategies.Strategy = "stratified",
+        by: Any = None,
+        weights: Any = None,
         obs: str | Iterable[str] = (),
         layer: str | None = None,
         output: Literal["numpy", "torch", "scipy"] = "numpy",
@@ -137,36 +137,31 @@ class Loader:
         # What the loader is made of again, in another process.
         self._arguments = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         if threads is not None:
-            _whole("threads", threads, 1)
+            whole("threads", threads, 1)
         if not isinstance(store, Store):
             store = self._arguments["store"] = open(store, threads=threads)
         self._store = store._with_threads(threads)
-        self._strategy = _strategies.find(strategy, block_size)
+        found = _strategies.find(strategy, block_size, by, weights)
         self._obs = _names(obs, "obs")
-        self._matrix = Matrix(store, _matrix_key(layer))
+        self._matrix = Matrix(store, matrix_key(layer))
         store._native.check_matrix(self._matrix._key)
         for name in self._obs:
             store._native.check_obs(name)
-        self._fetch_factor = _whole("fetch_factor", fetch_factor, 1)
-        self._plan = _native.Plan(
-            store._native,
-            _subset(subset, store),
-            **self._strategy._arguments(store),
-            batch_size=_whole("batch_size", batch_size, 1),
-            fetch_factor=self._fetch_factor,
-            drop_last=bool(drop_last),
-            seed=_whole("seed", seed, 0),
+        self._begin(
+            store,
+            native_subset(subset, store.n_obs, store),
+            found,
+            batch_size=batch_size,
+            fetch_factor=fetch_factor,
+            drop_last=drop_last,
+            seed=seed,
             rank=rank,
             world_size=world_size,
+            fetch_transform=fetch_transform,
+            batch_transform=batch_transform,
         )
-        self._batch_size = batch_size
-        self._rank, self._world_size = rank, world_size
-        for name, hook in (("fetch_transform", fetch_transform), ("batch_transform", batch_transform)):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{name} must be a function, not {type(hook).__name__}")
-        self._fetch_transform, self._batch_transform = fetch_transform, batch_transform
-        _one_of("output", output, OUTPUTS)
-        _one_of("layout", layout, LAYOUTS)
+        one_of("output", output, OUTPUTS)
+        one_of("layout", layout, LAYOUTS)
         if pin_memory and output != "torch":
             raise ValueError('pin_memory is for output="torch"')
         self._genes = None if genes is None else _names(genes, "genes")
@@ -175,49 +170,21 @@ class Loader:
             "matrix": self._matrix._key,
             "obs": [(name, _may_be_missing(name, store)) for name in self._obs],
             "layout": layout,
-            "dtype": _dtype(dtype),
+            "dtype": value_type(dtype),
             "memory": parse_bytes(memory, "memory"),
-            "read_ahead": _whole("read_ahead", read_ahead, 1),
+            "read_ahead": whole("read_ahead", read_ahead, 1),
             "genes": self._genes,
-            "normalize_total": _number("normalize_total", normalize_total),
+            "normalize_total": number("normalize_total", normalize_total),
             "log1p": bool(log1p),
-            "binarize": _threshold(binarize),
+            "binarize": threshold(binarize),
         }
         # Refuses what cannot be made of these genes and this type; nothing is read yet.
         _native.check_run(store._native, self._plan, **self._run_options)
-        self._next_epoch = 0
-        # A plan that goes on in the middle of its epoch, until that epoch is begun.
-        self._resumed: _native.Plan | None = None
-        self._resumed_epoch = 0
-        # Where the iterator is that was made last.
-        self._position: _Position | None = None
-
-    # --- What it yields.
 
     @property
     def store(self) -> Store:
         """The store."""
         return self._store
-
-    @property
-    def batch_size(self) -> int:
-        """Cells in a minibatch."""
-        return self._batch_size
-
-    @property
-    def rank(self) -> int:
-        """Which training process this is, from 0 on."""
-        return self._rank
-
-    @property
-    def world_size(self) -> int:
-        """How many training processes there are."""
-        return self._world_size
-
-    @property
-    def n_cells(self) -> int:
-        """Cells that an epoch of this rank yields."""
-        return self._plan.n_cells
 
     @property
     def n_vars(self) -> int:
@@ -229,117 +196,25 @@ class Loader:
         """The names of the genes, which are the columns of ``batch.X``."""
         return self._matrix.var_names if self._genes is None else _objects(self._genes)
 
-    def __len__(self) -> int:
-        """Minibatches in an epoch of this rank."""
-        return self._plan.n_minibatches
-
-    def plan_rows(self, epoch: int = 0) -> Iterator[NDArray[np.int64]]:
-        """The row numbers of each minibatch of an epoch, without reading anything.
-
-        Parameters
-        ----------
-        epoch
-            The epoch.
-
-        Yields
-        ------
-        numpy.ndarray
-            The rows of a minibatch, in its order.
-        """
-        for fetch in range(self._plan.n_fetches):
-            yield from self._plan.fetch(epoch, fetch)
-
-    # --- Epochs.
-
-    @property
-    def epoch(self) -> int:
-        """The epoch that the next ``iter()`` yields."""
-        return self._next_epoch
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next ``iter()`` yields.
-
-        Parameters
-        ----------
-        epoch
-            Its number. If the loader was resumed in the middle of this epoch, what is left of it comes.
-        """
-        self._next_epoch = _whole("epoch", epoch, 0)
-        self._position = None
-
     def __iter__(self) -> LoaderIterator:
-        epoch, plan = self._next_epoch, self._plan
-        if self._resumed is not None and self._resumed_epoch == epoch:
-            plan = self._resumed
-        self._resumed = None
-        self._next_epoch = epoch + 1
-        self._position = _Position(plan, epoch, plan.first_minibatch(epoch))
-        return LoaderIterator(self, self._position)
+        return self._iterate(self._next_position())
 
-    # --- States.
+    def _iterate(
+        self, position: Position, worker: int = 0, n_workers: int = 1, skip: int = 0
+    ) -> LoaderIterator:
+        return LoaderIterator(self, position, worker, n_workers, skip)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader is: after the minibatches that its last iterator has yielded.
-
-        Returns
-        -------
-        dict
-            Small, of numbers and text; the same on every rank. `load_state_dict` goes on from it with the
-            next minibatch, exactly.
-        """
-        if self._position is not None:
-            return self._position.state()
-        epoch = self._next_epoch
-        resumed = self._resumed if self._resumed_epoch == epoch else None
-        plan = self._plan if resumed is None else resumed
-        return dict(json.loads(plan.state(epoch, plan.first_minibatch(epoch))))
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state: the next ``iter()`` yields what was left of its epoch.
-
-        Parameters
-        ----------
-        state
-            What `state_dict` gave, of a loader over the same cells with the same strategy, sizes and seed.
-            The number of ranks may be another at the end of a round of fetches.
-
-        Raises
-        ------
-        ValueError
-            If it is of another loader, with what differs.
-        """
-        if not isinstance(state, dict):
-            raise TypeError(f"a state is a dict, not {type(state).__name__}")
-        self._resumed = self._plan.resume(json.dumps(state))
-        self._next_epoch = int(state["epoch"])
-        self._resumed_epoch = self._next_epoch
-        self._position = None
-
-    def __reduce__(self) -> Any:
-        return _remake, (self._arguments, self.state_dict())
+    def _share_cores(self, n_workers: int) -> None:
+        if self._arguments["threads"] is None:
+            # The workers of all ranks of this machine would each take every core.
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            self._store = self._store._with_threads(max(1, cores // n_workers))
 
     def __repr__(self) -> str:
-        ranks = f", rank {self._rank} of {self._world_size}" if self._world_size > 1 else ""
         n, m = self._plan.n_cells, self.n_vars
         return (
-            f"<Loader of {self._matrix._key}: {n:,} cells x {m:,} genes in {len(self):,} minibatches of "
-            f"{self._batch_size}, {self._plan.strategy}, {self._fetch_factor} minibatches a fetch"
-            f"{ranks}>"
+            f"<Loader of {self._matrix._key}: {n:,} cells x {m:,} genes {self._describe_plan()}>"
         )
-
-
-class _Position:
-    """How far an iterator is."""
-
-    __slots__ = ("plan", "epoch", "minibatch")
-
-    def __init__(self, plan: _native.Plan, epoch: int, minibatch: int) -> None:
-        self.plan = plan
-        self.epoch = epoch
-        self.minibatch = minibatch
-
-    def state(self) -> dict[str, Any]:
-        return dict(json.loads(self.plan.state(self.epoch, self.minibatch)))
 
 
 class LoaderIterator:
@@ -351,7 +226,7 @@ class LoaderIterator:
     def __init__(
         self,
         loader: Loader,
-        position: _Position,
+        position: Position,
         worker: int = 0,
         n_workers: int = 1,
         skip: int = 0,
@@ -393,9 +268,11 @@ class LoaderIterator:
                 batch = loader._batch_transform(batch)
         except StopIteration:
             raise
-        except Exception:
-            # A hook raised, or reading failed: nothing comes after that.
-            self.close()
+        except BaseException as error:
+            # Reading failed, or a hook raised or was interrupted, and has lost what it was given: nothing
+            # comes after that.
+            if isinstance(error, Exception) or loader._has_hooks:
+                self.close()
             raise
         self._position.minibatch = number + 1
         self.yielded += 1
@@ -435,11 +312,7 @@ class LoaderIterator:
         n_cells = sum(len(part[1]) for part in parts)
         # Sparse matrices have a shape, but no length.
         kept = whole.shape[0] if hasattr(whole, "shape") else len(whole)
-        if kept != n_cells:
-            raise ValueError(
-                f"fetch_transform was given {n_cells} cells and returned {kept}; it must keep "
-                "their number, since minibatches are cut from what it returns"
-            )
+        same_number(n_cells, kept)
         at = 0
         for x, rows, _, number in parts:
             batch = cut(whole, slice(at, at + len(rows)))
@@ -483,80 +356,6 @@ def _join(parts: list[Any]) -> tuple[tuple[NDArray[Any], ...], NDArray[np.int64]
         for column in zip(*obs)
     ]
     return x, np.concatenate(rows), columns
-
-
-def _remake(arguments: dict[str, Any], state: dict[str, Any]) -> Loader:
-    loader = Loader(**arguments)
-    loader.load_state_dict(state)
-    return loader
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """A whole number that is at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name} must be a whole number, not {value!r}")
-    if not least <= value < 1 << 63:
-        raise ValueError(f"{name} is {value}; it must be at least {least}, and below 2**63")
-    return int(value)
-
-
-def _number(name: str, value: Any) -> float | None:
-    """A number, or nothing."""
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)):
-        raise TypeError(f"{name} must be a number, not {value!r}")
-    return float(value)
-
-
-def _threshold(binarize: Any) -> float | None:
-    """A threshold of what may also be yes or no."""
-    if isinstance(binarize, bool):
-        return 0.0 if binarize else None
-    return _number("binarize", binarize)
-
-
-def _one_of(name: str, value: Any, there_are: tuple[str, ...]) -> None:
-    if value not in there_are:
-        raise ValueError(f"{name} is {value!r}; there are {', '.join(there_are)}")
-
-
-def _matrix_key(layer: str | None) -> str:
-    if layer is None or layer == "X":
-        return "X"
-    if not isinstance(layer, str):
-        raise TypeError(f"layer must be the name of a layer, not {type(layer).__name__}")
-    return "raw/X" if layer in ("raw", "raw/X") else f"layers/{layer.removeprefix('layers/')}"
-
-
-def _dtype(dtype: Any) -> str:
-    """What the native part calls a type; types of PyTorch are taken too."""
-    name = str(dtype).removeprefix("torch.") if not isinstance(dtype, type) else None
-    if name not in _DTYPES:
-        try:
-            name = np.dtype(dtype).name
-        except TypeError:
-            name = str(dtype)
-    if name not in _DTYPES:
-        raise ValueError(f"dtype is {name}; there are {', '.join(_DTYPES)}")
-    return _DTYPES[name]
-
-
-def _subset(subset: Any, store: Store) -> _native.Subset:
-    n_obs = store.n_obs
-    if subset is None:
-        return _native.Subset.all(n_obs)
-    if isinstance(subset, str):
-        return store._native.subset([subset])
-    if not hasattr(subset, "dtype") and isinstance(subset, (list, tuple)):
-        if subset and all(isinstance(condition, str) for condition in subset):
-            return store._native.subset(list(subset))
-        subset = np.asarray(subset)
-    try:
-        rows = _rows(subset, n_obs)
-    except (IndexError, TypeError) as error:
-        raise type(error)(f"subset: {error}") from None
-    return _native.Subset.of_rows(n_obs, rows.astype(np.uint64))
 
 
 def _may_be_missing(name: str, store: Store) -> bool:

@@ -4,15 +4,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Conversion",
+    "Labels",
     "PLAN_VERSION",
     "Plan",
     "Run",
     "Store",
     "Subset",
+    "Work",
     "__version__",
     "check_run",
     "command",
+    "convert",
+    "diversity",
+    "tune",
 ]
 
 __version__: str
@@ -71,7 +75,7 @@ class Subset:
 class Plan:
     def __new__(
         cls,
-        store: Store,
+        store: Store | None,
         subset: Subset,
         strategy: str,
         *,
@@ -81,7 +85,7 @@ class Plan:
         replacement: bool,
         by: list[str],
         weights: NDArray[np.float64] | None,
-        classes: NDArray[np.int64] | None,
+        labels: list[NDArray[np.int64]],
         batch_size: int,
         fetch_factor: int,
         drop_last: bool,
@@ -101,6 +105,7 @@ class Plan:
     def strategy(self) -> str: ...
     def n_minibatches_of(self, epoch: int) -> int: ...
     def first_minibatch(self, epoch: int) -> int: ...
+    def first_fetch(self, epoch: int) -> int: ...
     def n_fetches_of(self, epoch: int) -> int: ...
     def worker_minibatches(self, epoch: int, worker: int, n_workers: int) -> int: ...
     def fetch(self, epoch: int, number: int) -> list[NDArray[np.int64]]: ...
@@ -138,29 +143,55 @@ class Run:
     def close(self) -> None: ...
 
 @final
-class Conversion:
-    def __new__(
-        cls,
-        source: Store,
-        destination: str,
-        *,
-        format: str | None,
-        codec: str | None,
-        chunk_rows: int | None,
-        shuffle: int | None,
-        layers: list[str] | None,
-        raw: bool,
-        obs: list[str] | None,
-        genes: list[str] | None,
-        memory: int,
-        overwrite: bool,
-    ) -> Self: ...
+class Labels:
+    @staticmethod
+    def of_column(store: Store, column: str) -> Labels: ...
+    @staticmethod
+    def of_codes(codes: NDArray[np.int64]) -> Labels: ...
+
+@final
+class Work:
     @property
-    def progress(self) -> tuple[int, bool]: ...
+    def progress(self) -> tuple[str, int, int]: ...
     def wait(self) -> bool: ...
     def give_up(self) -> None: ...
-    def finish(self) -> dict[str, Any]: ...
+    def finish(self) -> str: ...
 
+def convert(
+    source: Store,
+    destination: str,
+    *,
+    format: str | None,
+    codec: str | None,
+    chunk_rows: int | None,
+    shuffle: int | None,
+    layers: list[str] | None,
+    raw: bool,
+    obs: list[str] | None,
+    genes: list[str] | None,
+    memory: int,
+    overwrite: bool,
+) -> Work: ...
+def diversity(
+    plan: Plan, labels: Labels, *, window: int, epoch: int, minibatches: int | None
+) -> Work: ...
+def tune(
+    path: str,
+    label: str,
+    *,
+    target_deff: float,
+    target_entropy: float | None,
+    matrix: str,
+    batch_size: int,
+    layout: str,
+    dtype: str,
+    memory: int,
+    window: int,
+    seed: int,
+    time_limit: float,
+    page_cache: str,
+    threads: int | None,
+) -> Work: ...
 def command(args: list[str]) -> int: ...
 def check_run(
     store: Store,

@@ -106,12 +106,14 @@ class Store:
     `var_names`, `shape`, `n_obs`, `n_vars`. Nothing is read before it is asked for.
 
     A store can be pickled, which carries its paths along and opens them anew, and is opened anew by
-    itself in a process that was forked.
+    itself in a process that was forked. Its files are closed by `close`, at the end of a ``with`` block,
+    or when it is no longer used.
     """
 
     _paths: list[str]
     _options: dict[str, Any]
     _opened: _native.Store | None
+    _closed: bool
 
     def __init__(self) -> None:
         raise TypeError("stores are made by cellfeed.open(path)")
@@ -123,17 +125,39 @@ class Store:
         store._paths = [_absolute(p) for p in paths]
         store._options = options
         store._opened = None
+        store._closed = False
         return store
 
     def __reduce__(self) -> Any:
+        if self._closed:
+            raise ValueError(f"the store {self._paths[0]} is closed; it cannot be pickled")
         return _reopen, (self._paths, self._options)
 
     @property
     def _native(self) -> _native.Store:
+        if self._closed:
+            raise ValueError(f"the store {self._paths[0]} is closed; open it anew")
         # After a fork the threads are the parent's.
         if self._opened is None or not self._opened.is_here:
             self._opened = _native.Store(self._paths, **self._options)
         return self._opened
+
+    def close(self) -> None:
+        """Close its files. Iterators that run go on; nothing else can be had of it."""
+        self._closed = True
+        self._opened = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def __enter__(self) -> Store:
+        self._native  # noqa: B018
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _with_threads(self, threads: int | None) -> Store:
         """This store, with other threads."""
@@ -491,6 +515,8 @@ def _series(categories: tuple[list[str], bool] | None, values: Any, mask: ArrayL
 
 
 def _describe(store: Store) -> str:
+    if store.closed:
+        return f"Store {store._paths[0]}, closed"
     native = store._native
     n, m = store.shape
     where = store._paths[0] if len(store._paths) == 1 else f"{len(store._paths)} stores"

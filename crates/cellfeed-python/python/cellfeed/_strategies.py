@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from ._store import Store
 
 
 @dataclass(frozen=True)
 class Strategy:
     """How cells are chosen and ordered; what the strategies have in common."""
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         """What the native plan is made of."""
         raise TypeError("use one of the strategies, as cellfeed.BlockShuffling(block_size=16)")
 
@@ -26,7 +23,7 @@ def _of(strategy: str, block_size: int = 16, **more: Any) -> dict[str, Any]:
     if block_size < 1:
         raise ValueError(f"block_size is {block_size}; it must be at least 1")
     out = {"strategy": strategy, "block_size": int(block_size), "shuffle": False}
-    none: dict[str, Any] = {"draws": None, "replacement": True, "by": [], "weights": None, "classes": None}
+    none: dict[str, Any] = {"draws": None, "replacement": True, "by": [], "weights": None, "labels": []}
     return {**out, **none, **more}
 
 
@@ -50,7 +47,7 @@ class Streaming(Strategy):
 
     shuffle: bool = False
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         return _of("streaming", shuffle=bool(self.shuffle))
 
 
@@ -67,7 +64,7 @@ class BlockShuffling(Strategy):
 
     block_size: int = 16
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         return _of("block_shuffling", self.block_size)
 
 
@@ -75,11 +72,11 @@ class BlockShuffling(Strategy):
 class TrueRandom(Strategy):
     """Single cells in random order: the best mixture, and by far the most reading."""
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         return _of("true_random", 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StratifiedBlockShuffling(Strategy):
     """Block shuffling in which every fetch is a sample of the whole file.
 
@@ -91,16 +88,21 @@ class StratifiedBlockShuffling(Strategy):
     block_size
         Cells that stay together on disk and in a fetch.
     by
-        An obs column, or several, whose labels every fetch shall have in their proportion. By default
-        the position in the file, which needs no labels.
+        An obs column, or several, whose labels every fetch shall have in their proportion; or an array
+        of a label for each cell, or a data frame or an array with a column for each kind of label. By
+        default the position in the file, which needs no labels.
     """
 
     block_size: int = 16
-    by: str | tuple[str, ...] = ()
+    by: Any = ()
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
-        by = [self.by] if isinstance(self.by, str) else list(self.by)
-        return _of("stratified", self.block_size, by=by)
+    def _arguments(self) -> dict[str, Any]:
+        by = self.by
+        if isinstance(by, str):
+            return _of("stratified", self.block_size, by=[by])
+        if isinstance(by, (list, tuple)) and all(isinstance(name, str) for name in by):
+            return _of("stratified", self.block_size, by=list(by))
+        return _of("stratified", self.block_size, labels=_label_columns(by))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +130,11 @@ class BlockWeighted(Strategy):
     draws: int | None = None
     replacement: bool = True
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         if isinstance(self.weights, str):
             what: dict[str, Any] = {"by": [self.weights]}
         else:
-            weights = np.ascontiguousarray(self.weights, dtype=np.float64)
+            weights = _weights(self.weights)
             if weights.ndim != 1:
                 raise ValueError(f"weights have shape {weights.shape}; give one for each cell")
             what = {"weights": weights}
@@ -161,16 +163,34 @@ class ClassBalanced(Strategy):
     draws: int | None = None
     replacement: bool = True
 
-    def _arguments(self, store: Store) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         if isinstance(self.labels, str):
             what: dict[str, Any] = {"by": [self.labels]}
         else:
-            what = {"classes": _codes(self.labels)}
+            what = {"labels": [codes_of(self.labels)]}
         return _drawn("class_balanced", self.block_size, self.draws, self.replacement, **what)
 
 
-def _codes(labels: Any) -> Any:
-    """A number for the label of each cell, -1 where there is none."""
+def _weights(weights: Any) -> Any:
+    """A number for each cell."""
+    found = np.asarray(weights)
+    if found.dtype.kind not in "biuf":
+        raise TypeError(f"weights must be numbers, or the name of an obs column, not {found.dtype}")
+    return np.ascontiguousarray(found, dtype=np.float64)
+
+
+def _label_columns(by: Any) -> list[Any]:
+    """Codes of each column of labels."""
+    if hasattr(by, "columns") and hasattr(by, "iloc"):
+        return [codes_of(by.iloc[:, j]) for j in range(by.shape[1])]
+    if getattr(by, "ndim", 1) == 2:
+        values = np.asarray(by)
+        return [codes_of(values[:, j]) for j in range(values.shape[1])]
+    return [codes_of(by)]
+
+
+def codes_of(labels: Any) -> Any:
+    """A number for the label of each cell, in the order of the labels; -1 where there is none."""
     # A pandas series of categories, or such categories themselves, have codes.
     codes = getattr(getattr(labels, "cat", labels), "codes", None)
     values = np.asarray(labels if codes is None else codes)
@@ -188,31 +208,61 @@ def _codes(labels: Any) -> Any:
     return codes
 
 
-_NAMES = {
-    "streaming": Streaming(),
-    "streaming_shuffled": Streaming(shuffle=True),
-    "block_shuffling": None,
-    "true_random": TrueRandom(),
-    "stratified": None,
-}
+_NAMES = (
+    "stratified",
+    "block_shuffling",
+    "true_random",
+    "streaming",
+    "streaming_shuffled",
+    "weighted",
+    "class_balanced",
+)
 
 
-def find(strategy: str | Strategy, block_size: int | None) -> Strategy:
-    """The strategy of a name, or the one that was given."""
+def find(strategy: str | Strategy, block_size: int | None, by: Any, weights: Any) -> Strategy:
+    """The strategy of a name, or the one that was given.
+
+    Parameters
+    ----------
+    strategy
+        A name, with hyphens as on the command line or with underscores, or a strategy.
+    block_size, by, weights
+        What a strategy of a name is made of; nothing where it has its own.
+    """
     if isinstance(strategy, Strategy):
-        if block_size is not None:
-            raise ValueError("give block_size to the strategy, not beside it")
+        for name, value in (("block_size", block_size), ("by", by), ("weights", weights)):
+            if value is not None:
+                raise ValueError(f"give {name} to the strategy, not beside it")
         return strategy
     if not isinstance(strategy, str):
         raise TypeError(
             f"strategy must be a name or a strategy of cellfeed, not {type(strategy).__name__}"
         )
-    if strategy not in _NAMES:
+    name = strategy.replace("-", "_")
+    if name not in _NAMES:
         raise ValueError(f"no strategy is called {strategy!r}; there are {', '.join(_NAMES)}")
+    if by is not None and name not in ("stratified", "class_balanced"):
+        raise ValueError(f"by is for stratified and class_balanced, not for {name}")
+    if (weights is not None) != (name == "weighted"):
+        raise ValueError(
+            f"weights are for weighted, not for {name}"
+            if weights is not None
+            else "weighted needs weights: an obs column of numbers, or an array"
+        )
     size = 16 if block_size is None else block_size
-    if strategy == "block_shuffling":
+    if name == "weighted":
+        return BlockWeighted(weights, size)
+    if name == "class_balanced":
+        if by is None:
+            raise ValueError("class_balanced needs by: the obs column of the classes, or an array")
+        if isinstance(by, (list, tuple)) and by and all(isinstance(column, str) for column in by):
+            if len(by) > 1:
+                raise ValueError(f"class_balanced goes by one obs column, not by {len(by)}")
+            by = by[0]
+        return ClassBalanced(by, size)
+    if name == "stratified":
+        return StratifiedBlockShuffling(size, () if by is None else by)
+    if name == "block_shuffling":
         return BlockShuffling(size)
-    if strategy == "stratified":
-        return StratifiedBlockShuffling(size)
     # The others have no blocks to choose the size of, and a size in a shared configuration is no harm.
-    return _NAMES[strategy]  # type: ignore[return-value]
+    return TrueRandom() if name == "true_random" else Streaming(shuffle=name == "streaming_shuffled")

@@ -13,14 +13,15 @@ own and needs no worker processes. The dataset is for code that wants a `DataLoa
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ._epochs import Epochs
-from ._loader import Loader, LoaderIterator, _Position, _whole
+from ._loader import Loader
+from ._options import whole
+from ._plans import Planned, Position
 
 __all__ = ["CellDataset"]
 
@@ -35,7 +36,7 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
     Parameters
     ----------
     store
-        A store, what `cellfeed.open` takes, or a `cellfeed.Loader`.
+        A store, what `cellfeed.open` takes, or a `cellfeed.Loader` or `cellfeed.CollectionLoader`.
     **options
         As `cellfeed.Loader`; ``output`` is ``"torch"`` by default. Rank and world size are found when the
         dataset is made, so make it after ``init_process_group``.
@@ -49,7 +50,8 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
 
     def __init__(self, store: Any, **options: Any) -> None:
         super().__init__()
-        if isinstance(store, Loader):
+        self._loader: Planned
+        if isinstance(store, Planned):
             if options:
                 raise TypeError(f"the loader has its options: {', '.join(options)} cannot be given")
             self._loader = store
@@ -61,10 +63,10 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
         self._turn = 0
         # A worker's state to go on from, and its iterator.
         self._pending: dict[str, Any] | None = None
-        self._working: LoaderIterator | None = None
+        self._working: Any = None
 
     @property
-    def loader(self) -> Loader:
+    def loader(self) -> Planned:
         """The loader that it is made of."""
         return self._loader
 
@@ -80,7 +82,7 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
         epoch
             Its number.
         """
-        self._epochs.set(_whole("epoch", epoch, 0))
+        self._epochs.set(whole("epoch", epoch, 0))
         self._loader.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Any]:
@@ -97,18 +99,15 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
             worker.num_workers,
             None if pending is None else pending["epoch"],
         )
-        if loader._arguments["threads"] is None:
-            # The workers of all ranks of this machine would each take every core.
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            loader._store = loader._store._with_threads(max(1, cores // worker.num_workers))
+        loader._share_cores(worker.num_workers)
         plan, skip = loader._plan, 0
         if pending is not None:
             plan, skip = plan.resume(json.dumps(pending["plan"])), pending["yielded"]
         elif loader._resumed is not None and loader._resumed_epoch == epoch:
             plan = loader._resumed
         loader._resumed = None
-        position = _Position(plan, epoch, plan.first_minibatch(epoch))
-        self._working = LoaderIterator(loader, position, worker.id, worker.num_workers, skip)
+        position = Position(plan, epoch, plan.first_minibatch(epoch))
+        self._working = loader._iterate(position, worker.id, worker.num_workers, skip)
         # Without a state of its own, which the dataset has.
         return map(_same, self._working)
 

@@ -70,7 +70,7 @@ pub(super) fn settings(
     Ok(settings)
 }
 
-fn strata_of(subset: &Subset, labels: &Labels, block_size: u64) -> Result<Strata> {
+pub(super) fn strata_of(subset: &Subset, labels: &Labels, block_size: u64) -> Result<Strata> {
     let mut builder = StrataBuilder::new(subset, block_size, "the label")?;
     builder.push(&[labels.codes()])?;
     builder.finish()

@@ -339,6 +339,9 @@ impl<'a> Plot<'a> {
         let report = self.report;
         let n = report.candidates.len();
         let others = (0..n).filter(|&i| i != report.recommended && report.candidates[i].frontier);
+        let points: Vec<_> =
+            report.candidates.iter().filter(|c| c.frontier).filter_map(|c| self.place(c)).collect();
+        self.taken.extend(points.into_iter().map(|(x, y)| (x - 6.0, y - 6.0, x + 6.0, y + 6.0)));
         for i in [report.recommended].into_iter().chain(others) {
             let Some(c) = report.candidates.get(i) else { continue };
             let Some((x, y)) = self.place(c) else { continue };
@@ -350,20 +353,22 @@ impl<'a> Plot<'a> {
                 (x + near, y + 4.0),
                 (x - near - width, y + 4.0),
                 (x - width / 2.0, y - near),
-                (x - width / 2.0, y + near + 10.0),
+                (x - width / 2.0, y + near + 12.0),
             ];
             let free = |&(x, y): &(f64, f64)| {
                 let inside =
                     x > LEFT + 2.0 && x + width < RIGHT - 2.0 && y > TOP + 12.0 && y < BOTTOM - 3.0;
                 let clear = |t: &(f64, f64, f64, f64)| {
-                    x + width < t.0 || t.2 < x || y < t.1 || t.3 < y - 12.0
+                    x + width < t.0 || t.2 < x || y + 1.0 < t.1 || t.3 < y - 12.0
                 };
                 inside && self.taken.iter().all(clear)
             };
             let Some((x, y)) = places.into_iter().find(free) else { continue };
-            self.taken.push((x, y - 12.0, x + width, y));
+            self.taken.push((x - 6.0, y - 12.0, x + width + 6.0, y));
+            // With a white rim, since points that are no frontier's may lie below.
+            let rim = r##"stroke="#ffffff" stroke-width="3" paint-order="stroke""##;
             let style = if best { r#"font-weight="700""# } else { r#"font-size="12""# };
-            self.text((x, y), style, &text);
+            self.text((x, y), &format!("{style} {rim}"), &text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The steps of a tuning, one after the other.
 
+use super::candidates::strata_of;
 use super::choose::{best, mark_frontier, spread_out};
 use super::diversity::{self, Samples, simulate};
 use super::files::machine_memory;
@@ -10,8 +11,8 @@ use super::session::{Run, Session};
 use super::timing::{Seen, median};
 use super::watch::TuneStage;
 use crate::open;
-use cellfeed_core::diversity::{Labels, Sampling, expected};
-use cellfeed_core::{Error, Result};
+use cellfeed_core::diversity::{Labels, Sampling, expected, expected_in_order};
+use cellfeed_core::{Error, Result, Subset};
 use std::time::{Duration, Instant};
 
 /// Shares of the time at which steps end. Cold runs, where there are any, come before warm ones.
@@ -398,19 +399,28 @@ impl Session<'_> {
     fn add_theory(&self, candidates: &mut [Candidate], labels: &Labels) {
         let until = Instant::now() + Duration::from_secs(2);
         let n = candidates.len();
+        let all = Subset::all(labels.codes().len() as u64);
         // Those that are shown come first.
         let mut order: Vec<usize> = (0..n).filter(|&i| candidates[i].frontier).collect();
         order.extend((0..n).filter(|&i| !candidates[i].frontier));
         for i in order {
             let c = &mut candidates[i];
-            if c.sampler != Sampler::BlockShuffling || Instant::now() >= until {
-                continue;
+            if Instant::now() >= until {
+                break;
             }
-            let sampling = Sampling::Blocks { block_size: c.block_size };
-            let (m, f) = (self.options.batch_size, c.fetch_factor);
-            c.theory = expected(labels, sampling, m, f, self.options.window)
-                .ok()
-                .map(|e| Theory { entropy: e.entropy, deff_w: e.deff_w });
+            let (m, b, f) = (self.options.batch_size, c.block_size, c.fetch_factor);
+            let w = self.options.window;
+            let theory = match c.sampler {
+                Sampler::BlockShuffling => {
+                    expected(labels, Sampling::Blocks { block_size: b }, m, f, w)
+                }
+                Sampler::Stratified => {
+                    expected(labels, Sampling::StratifiedBlocks { block_size: b }, m, f, w)
+                }
+                Sampler::StratifiedByLabel => strata_of(&all, labels, b)
+                    .and_then(|strata| expected_in_order(labels, b, strata.blocks(), m, f, w)),
+            };
+            c.theory = theory.ok().map(|e| Theory { entropy: e.entropy, deff_w: e.deff_w });
         }
     }
 }

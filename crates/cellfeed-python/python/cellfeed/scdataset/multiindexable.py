@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _rows
+from .. import _taking as _rows
 
 __all__ = ["MultiIndexable"]
 

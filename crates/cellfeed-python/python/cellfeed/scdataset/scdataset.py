@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .._epochs import Epochs
-from . import _rows
+from .. import _taking as _rows
 from ._ranks import Share
 from ._reopen import let_h5py_be_spawned
 from .strategy import SamplingStrategy, order_of

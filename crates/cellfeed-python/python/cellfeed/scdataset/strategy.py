@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import _rows
+from .. import _taking as _rows
 from ._order import Blocks, InTurn, LeftOut, Listed, Order, Within
 
 __all__ = [

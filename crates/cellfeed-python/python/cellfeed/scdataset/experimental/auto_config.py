@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import _rows
+from ... import _taking as _rows
 from ..multiindexable import MultiIndexable
 
 __all__ = ["estimate_sample_size", "suggest_parameters"]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _stores
+from . import _store_rows
 
 Key = Any
 
@@ -48,8 +48,8 @@ def take(collection: Any, key: Key) -> Any:
         return collection[key] if isinstance(key, slice) else _of_list(collection, key)
     if isinstance(collection, Mapping):
         return {name: take(column, key) for name, column in collection.items()}
-    if _stores.is_store(collection):
-        return _stores.take(collection, key)
+    if _store_rows.is_store(collection):
+        return _store_rows.take(collection, key)
     if _is_h5py_dataset(collection) and not isinstance(key, slice):
         return _of_h5py(collection, key)
     return collection[key]

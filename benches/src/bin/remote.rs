@@ -33,7 +33,7 @@ struct Args {
     #[arg(long, default_value_t = 200)]
     link_rate: u64,
     /// Requests that are under way at once.
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 256)]
     connections: usize,
     /// Ranges at most so many kilobytes apart are one request.
     #[arg(long, default_value_t = 64)]

@@ -193,7 +193,7 @@ fn wrong_files_and_words_are_explained() {
         (&["stream", &testdata("multimodal.h5mu")], "#mod/"),
         (&["stream", &testdata("x-csc-i16-indices-i64.h5ad")], "tocsr"),
         (&["stream", &testdata("")], "folder"),
-        (&["stream", "s3://bucket/x.h5ad"], "s3://"),
+        (&["stream", "ftp://host/x.h5ad"], "s3://"),
         (&["stream", none, "--layer", "spliced"], "the store has X"),
         (&["stream", none, "--obs", "celltype"], "cell_line"),
         (&["stream", none, "--label", "celltype"], "cell_line"),

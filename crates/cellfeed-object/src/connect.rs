@@ -1,7 +1,9 @@
 //! From an address and settings to a store of the crate `object_store`. Retries are ours: see
 //! `attempt.rs`; its own are off.
 
-use crate::address::{Address, Kind};
+use crate::address::Address;
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+use crate::address::Kind;
 use crate::options::RemoteOptions;
 use cellfeed_core::{Error, Result};
 use object_store::ObjectStore;

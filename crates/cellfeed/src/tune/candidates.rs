@@ -23,6 +23,8 @@ pub(super) struct Setting {
     pub(super) block_size: u64,
     pub(super) fetch_factor: u64,
     pub(super) plan: Plan,
+    /// The blocks sorted by the label, if the plan goes by it.
+    pub(super) strata: Option<Strata>,
     pub(super) features: Features,
     /// The loader's limit that one fetch needs, with one more read ahead.
     pub(super) memory: u64,
@@ -51,6 +53,7 @@ pub(super) fn settings(
                 .with_fetch_factor(fetch_factor)
                 .with_seed(options.seed);
             let strategy = sampler.strategy(block_size);
+            let mut by_label = None;
             let plan = if sampler == Sampler::StratifiedByLabel {
                 // Nothing to sort by, or too many blocks to sort.
                 let made = strata
@@ -59,18 +62,20 @@ pub(super) fn settings(
                 let Some(made) = made.as_ref().filter(|_| labels.names().len() > 1) else {
                     continue;
                 };
+                by_label = Some(made.clone());
                 Plan::stratified(Arc::clone(&subset), made.clone(), strategy, &sizes)?
             } else {
                 Plan::over(Arc::clone(&subset), strategy, &sizes)?
             };
-            settings.push(Setting::new(store, options, sampler, (block_size, fetch_factor), plan)?);
+            let setting = Setting::new(store, options, sampler, (block_size, fetch_factor), plan)?;
+            settings.push(Setting { strata: by_label, ..setting });
             tick()?;
         }
     }
     Ok(settings)
 }
 
-pub(super) fn strata_of(subset: &Subset, labels: &Labels, block_size: u64) -> Result<Strata> {
+fn strata_of(subset: &Subset, labels: &Labels, block_size: u64) -> Result<Strata> {
     let mut builder = StrataBuilder::new(subset, block_size, "the label")?;
     builder.push(&[labels.codes()])?;
     builder.finish()
@@ -128,6 +133,7 @@ impl Setting {
             block_size,
             fetch_factor,
             plan,
+            strata: None,
             features,
             memory: needed(sum.held.saturating_add(sum.kept)),
             memory_ahead: needed(sum.kept),

@@ -1,6 +1,5 @@
 //! The steps of a tuning, one after the other.
 
-use super::candidates::strata_of;
 use super::choose::{best, mark_frontier, spread_out};
 use super::diversity::{self, Samples, simulate};
 use super::files::machine_memory;
@@ -12,7 +11,7 @@ use super::timing::{Seen, median};
 use super::watch::TuneStage;
 use crate::open;
 use cellfeed_core::diversity::{Labels, Sampling, expected, expected_in_order};
-use cellfeed_core::{Error, Result, Subset};
+use cellfeed_core::{Error, Result};
 use std::time::{Duration, Instant};
 
 /// Shares of the time at which steps end. Cold runs, where there are any, come before warm ones.
@@ -399,7 +398,6 @@ impl Session<'_> {
     fn add_theory(&self, candidates: &mut [Candidate], labels: &Labels) {
         let until = Instant::now() + Duration::from_secs(2);
         let n = candidates.len();
-        let all = Subset::all(labels.codes().len() as u64);
         // Those that are shown come first.
         let mut order: Vec<usize> = (0..n).filter(|&i| candidates[i].frontier).collect();
         order.extend((0..n).filter(|&i| !candidates[i].frontier));
@@ -417,8 +415,10 @@ impl Session<'_> {
                 Sampler::Stratified => {
                     expected(labels, Sampling::StratifiedBlocks { block_size: b }, m, f, w)
                 }
-                Sampler::StratifiedByLabel => strata_of(&all, labels, b)
-                    .and_then(|strata| expected_in_order(labels, b, strata.blocks(), m, f, w)),
+                Sampler::StratifiedByLabel => {
+                    let Some(strata) = &self.settings[i].strata else { continue };
+                    expected_in_order(labels, b, strata.blocks(), m, f, w)
+                }
             };
             c.theory = theory.ok().map(|e| Theory { entropy: e.entropy, deff_w: e.deff_w });
         }

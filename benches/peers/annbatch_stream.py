@@ -9,22 +9,13 @@ memory at a time, and minibatches are cut from these.
 """
 
 import argparse
-import importlib.metadata
 import json
-import resource
 import time
 import warnings
 
+import measure
+
 warnings.simplefilter("ignore")
-
-
-def cpu_seconds():
-    mine = resource.getrusage(resource.RUSAGE_SELF)
-    return mine.ru_utime + mine.ru_stime
-
-
-def peak_bytes():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def make(args):
@@ -62,14 +53,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("collection")
+    measure.options(parser)
     parser.add_argument("--slice-rows", type=int, default=512)
     parser.add_argument("--slices", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--seconds", type=float, default=0,
-        help="stop after the slices in memory are used up, once so long has passed; 0: whole epoch",
-    )
     parser.add_argument("--pipeline", choices=["zarrs", "zarr"], default="zarrs")
     parser.add_argument("--obs", action="store_true", help="all obs columns with each minibatch")
     parser.add_argument("--from-h5ad", help="make the collection of this file first, and stop")
@@ -89,56 +75,31 @@ def main():
 
     def load(group):
         x = anndata.io.sparse_dataset(group["X"])
-        if args.obs:
+        if args.obs or args.label:
             return anndata.AnnData(x, obs=anndata.io.read_elem(group["obs"]))
         return anndata.AnnData(x)
 
-    imported = peak_bytes()
+    imported = measure.peak_rss()
     start = time.perf_counter()
     loader = annbatch.Loader(
         chunk_size=args.slice_rows, preload_nchunks=args.slices, batch_size=args.batch_size,
         shuffle=True, drop_last=False, preload_to_gpu=False, rng=np.random.default_rng(args.seed),
     ).use_collection(annbatch.DatasetCollection(args.collection, mode="r"), load_adata=load)
-    open_seconds = time.perf_counter() - start
+    opened = time.perf_counter() - start
+    if args.label:
+        measure.entropy(
+            (minibatch["obs"][args.label].astype(str) for minibatch in loader), args.batch_size
+        )
+        return
     window = args.slice_rows * args.slices
-    cells = minibatches = nnz = 0
-    total = 0.0
-    first, elapsed, longest, last = None, 0.0, 0.0, 0.0
-    cpu = cpu_seconds()
-    start = time.perf_counter()
+    meter = measure.Meter(args, opened, imported)
     for minibatch in loader:
         x = minibatch["X"]
-        # Every value is touched, as a training step would.
-        total += float(x.data.sum(dtype=np.float64))
-        nnz += x.nnz
-        cells += x.shape[0]
-        minibatches += 1
-        elapsed = time.perf_counter() - start
-        first = elapsed if first is None else first
-        longest, last = max(longest, elapsed - last), elapsed
         # Reading is done for all slices in memory at once: to stop in between would be unfair.
-        if args.seconds and elapsed >= args.seconds and cells % window == 0:
+        whole = (meter.cells + x.shape[0]) % window == 0
+        if meter.took(x.shape[0], x.data, may_stop=whole):
             break
-    used = cpu_seconds() - cpu
-    print(json.dumps({
-        "n_cells": cells,
-        "n_minibatches": minibatches,
-        "seconds": elapsed,
-        "cells_per_second": cells / elapsed,
-        "open_seconds": open_seconds,
-        "first_minibatch_seconds": first,
-        "longest_wait_seconds": longest,
-        "cpu_seconds": used,
-        "peak_rss_bytes": peak_bytes(),
-        "rss_after_imports_bytes": imported,
-        "sum": total,
-        "nnz": nnz,
-        "value_type": str(x.data.dtype),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("annbatch", "anndata", "zarr", "zarrs", "numpy", "scipy")
-        },
-    }))
+    meter.report("annbatch", "anndata", "zarr", "zarrs", "numpy", "scipy")
 
 
 if __name__ == "__main__":

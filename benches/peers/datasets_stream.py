@@ -11,17 +11,12 @@ Arrow tables, the fastest that the library has.
 """
 
 import argparse
-import importlib.metadata
 import json
 import pathlib
-import resource
 import sys
 import time
 
-
-def cpu_seconds():
-    mine = resource.getrusage(resource.RUSAGE_SELF)
-    return mine.ru_utime + mine.ru_stime
+import measure
 
 
 def shards(folder):
@@ -32,19 +27,35 @@ def shards(folder):
     return [str(path) for path in found]
 
 
+def fetches(args, rng, n):
+    """The rows of each fetch, sorted, and the same in the order of its minibatches."""
+    import numpy as np
+
+    starts = rng.permutation(np.arange(0, n, args.block_size))
+    blocks = args.batch_size * args.fetch_factor // args.block_size
+    for k in range(0, len(starts), blocks):
+        begins = np.sort(starts[k : k + blocks])
+        rows = (begins[:, None] + np.arange(args.block_size)).ravel()
+        rows = rows[rows < n]
+        yield rows, rng.permutation(rows)
+
+
+def cut(rows, batch_size):
+    return (rows[j : j + batch_size] for j in range(0, len(rows), batch_size))
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder")
-    parser.add_argument("--batch-size", type=int, default=64)
+    measure.options(parser)
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--fetch-factor", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--access", choices=["python", "numpy", "arrow"], default="python")
     parser.add_argument("--cache", help="where the Arrow cache is kept between runs")
     parser.add_argument("--prepare", action="store_true", help="make the Arrow cache, and stop")
-    parser.add_argument("--seconds", type=float, default=0, help="0: one whole epoch")
+    parser.add_argument("--labels-of", metavar="H5AD", help="with --label: where the labels are")
     args = parser.parse_args()
 
     import datasets
@@ -54,6 +65,15 @@ def main():
 
     datasets.disable_progress_bars()
     folder = pathlib.Path(args.folder)
+    rng = np.random.default_rng(args.seed)
+    if args.label:
+        labels = measure.labels_of(args.labels_of, args.label)
+        orders = (order for _, order in fetches(args, rng, len(labels)))
+        measure.entropy(
+            (labels[rows] for order in orders for rows in cut(order, args.batch_size)), args.batch_size
+        )
+        return
+    imported = measure.peak_rss()
     start = time.perf_counter()
     dataset = datasets.load_dataset(
         "parquet", data_files=shards(folder), split="train", cache_dir=args.cache
@@ -67,21 +87,11 @@ def main():
     columns[tokens] = np.arange(len(tokens), dtype=np.int32)
     if args.access != "python":
         dataset = dataset.with_format(args.access)
-    open_seconds = time.perf_counter() - start
+    opened = time.perf_counter() - start
 
-    rng = np.random.default_rng(args.seed)
-    n = len(dataset)
-    starts = rng.permutation(np.arange(0, n, args.block_size))
-    blocks = args.batch_size * args.fetch_factor // args.block_size
-    cells = minibatches = nnz = 0
-    total = 0.0
-    first, elapsed = None, 0.0
-    cpu = cpu_seconds()
-    start = time.perf_counter()
-    for k in range(0, len(starts), blocks):
-        begins = np.sort(starts[k : k + blocks])
-        rows = (begins[:, None] + np.arange(args.block_size)).ravel()
-        fetched = dataset[rows[rows < n]]
+    meter = measure.Meter(args, opened, imported)
+    for rows, order in fetches(args, rng, len(dataset)):
+        fetched = dataset[rows]
         if args.access == "arrow":
             genes = fetched["genes"].combine_chunks()
             offsets = genes.offsets.to_numpy()
@@ -100,36 +110,13 @@ def main():
         data = data_of[keep].astype(np.float32, copy=False)
         indptr = offsets - np.arange(len(offsets))
         x = sparse.csr_matrix((data, indices, indptr), shape=(len(offsets) - 1, len(tokens)))
-        order = rng.permutation(x.shape[0])
-        for j in range(0, len(order), args.batch_size):
-            minibatch = x[order[j : j + args.batch_size]]
-            # Every value is touched, as a training step would.
-            total += float(minibatch.data.sum(dtype=np.float64))
-            nnz += int(minibatch.nnz)
-            cells += minibatch.shape[0]
-            minibatches += 1
-            elapsed = time.perf_counter() - start
-            first = elapsed if first is None else first
-        if args.seconds and elapsed >= args.seconds:
+        # Where the rows lie in what was fetched.
+        stop = False
+        for part in cut(np.searchsorted(rows, order), args.batch_size):
+            stop = meter.took(len(part), x[part].data)
+        if stop:
             break
-    used = cpu_seconds() - cpu
-    print(json.dumps({
-        "n_cells": cells,
-        "n_minibatches": minibatches,
-        "seconds": elapsed,
-        "cells_per_second": cells / elapsed,
-        "open_seconds": open_seconds,
-        "first_minibatch_seconds": first,
-        "cpu_seconds": used,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "sum": total,
-        "nnz": nnz,
-        "value_type": str(minibatch.data.dtype),
-        "versions": {
-            name: importlib.metadata.version(name)
-            for name in ("datasets", "pyarrow", "numpy", "scipy")
-        },
-    }))
+    meter.report("datasets", "pyarrow", "numpy", "scipy")
 
 
 if __name__ == "__main__":

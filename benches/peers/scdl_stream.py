@@ -7,76 +7,56 @@ its own collate function, which gives torch sparse CSR tensors. No worker proces
 """
 
 import argparse
-import importlib.metadata
 import json
-import resource
 import time
 
-
-def cpu_seconds():
-    mine = resource.getrusage(resource.RUSAGE_SELF)
-    return mine.ru_utime + mine.ru_stime
+import measure
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=0, help="0: one whole epoch")
+    measure.options(parser)
     parser.add_argument("--threads", type=int, default=1, help="of torch; more cost CPU, not time")
     parser.add_argument("--from-h5ad", help="make the folder of this file first, and stop")
+    parser.add_argument("--labels-of", metavar="H5AD", help="with --label: where the labels are")
     args = parser.parse_args()
 
     import torch
+
+    torch.set_num_threads(args.threads)
+    shuffled = {"batch_size": args.batch_size, "shuffle": True}
+
+    def generator():
+        return torch.Generator().manual_seed(args.seed)
+
+    if args.label:
+        # Its collate function gives no labels; the order is torch's, whatever is ordered.
+        labels = torch.as_tensor(measure.labels_of(args.labels_of, args.label).astype("i8"))
+        loader = torch.utils.data.DataLoader(labels, generator=generator(), **shuffled)
+        measure.entropy(loader, args.batch_size)
+        return
     from bionemo.scdl.io.single_cell_memmap_dataset import SingleCellMemMapDataset
     from bionemo.scdl.util.torch_dataloader_utils import collate_sparse_matrix_batch
 
-    torch.set_num_threads(args.threads)
     if args.from_h5ad:
         SingleCellMemMapDataset(args.folder, h5ad_path=args.from_h5ad, use_X_not_raw=True)
         print(json.dumps({"made": True}))
         return
-
+    imported = measure.peak_rss()
     start = time.perf_counter()
     dataset = SingleCellMemMapDataset(args.folder)
-    open_seconds = time.perf_counter() - start
+    opened = time.perf_counter() - start
     loader = torch.utils.data.DataLoader(
-        dataset, batch_size=args.batch_size, shuffle=True, collate_fn=collate_sparse_matrix_batch,
-        generator=torch.Generator().manual_seed(args.seed),
+        dataset, collate_fn=collate_sparse_matrix_batch, generator=generator(), **shuffled
     )
-    cells = minibatches = nnz = 0
-    total = 0.0
-    first = None
-    cpu = cpu_seconds()
-    start = time.perf_counter()
+    meter = measure.Meter(args, opened, imported)
     for minibatch in loader:
-        values = minibatch.values()
-        # Every value is touched, as a training step would.
-        total += float(values.sum(dtype=torch.float64))
-        nnz += values.numel()
-        cells += minibatch.shape[0]
-        minibatches += 1
-        elapsed = time.perf_counter() - start
-        first = elapsed if first is None else first
-        if args.seconds and elapsed >= args.seconds:
+        if meter.took(minibatch.shape[0], minibatch.values().numpy()):
             break
-    used = cpu_seconds() - cpu
-    print(json.dumps({
-        "n_cells": cells,
-        "n_minibatches": minibatches,
-        "seconds": elapsed,
-        "cells_per_second": cells / elapsed,
-        "open_seconds": open_seconds,
-        "first_minibatch_seconds": first,
-        "cpu_seconds": used,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "sum": total,
-        "nnz": nnz,
-        "versions": {
-            name: importlib.metadata.version(name) for name in ("bionemo-scdl", "torch", "numpy")
-        },
-    }))
+    meter.report("bionemo-scdl", "torch", "numpy")
 
 
 if __name__ == "__main__":

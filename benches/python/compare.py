@@ -102,7 +102,7 @@ def cases_of(args, rust, python, stores):
             if layout == "dense":
                 # It gives nothing else of a backed file.
                 contestants["AnnLoader"] = [
-                    python, HERE / "annloader_stream.py", store,
+                    python, PEERS / "annloader_stream.py", store,
                     "--batch-size", args.batch_size, "--seconds", args.seconds or 30,
                 ]
             cases.append({"name": f"{store.name}, {layout}", "stores": [store], "contestants": contestants})

@@ -12,6 +12,7 @@ use cellfeed_core::{
     Result, RowRanges, Schema, Table,
 };
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,6 +47,10 @@ impl container::ReadAt for Metadata {
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.0.read_exact_at(offset, buf).map_err(io::Error::other)
+    }
+
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> io::Result<Vec<u8>> {
+        self.0.read_ranges(ranges).map_err(io::Error::other)
     }
 }
 

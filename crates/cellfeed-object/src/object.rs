@@ -212,6 +212,14 @@ impl ByteSource for Object {
         Ok(())
     }
 
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
+        let wanted = self.inner.check(ranges)?;
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.client.block(self.fetch(ranges.to_vec(), wanted))?.to_vec())
+    }
+
     fn is_far(&self) -> bool {
         true
     }

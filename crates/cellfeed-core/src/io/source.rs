@@ -55,6 +55,22 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// As [`get_ranges`](Self::get_ranges).
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<()>;
 
+    /// Reads metadata: the bytes of ranges, end to end, which are few and small. Where reads wait long
+    /// all are under way at once. Blocks.
+    ///
+    /// # Errors
+    /// As [`get_ranges`](Self::get_ranges).
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<u8>> {
+        let mut all = Vec::new();
+        for range in ranges {
+            let len = range.end.saturating_sub(range.start);
+            let mut part = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+            self.read_exact_at(range.start, &mut part)?;
+            all.append(&mut part);
+        }
+        Ok(all)
+    }
+
     /// Whether memory holds these ranges already, as far as a few of them tell. False if that cannot be
     /// known.
     fn resident(&self, _ranges: &[Range<u64>]) -> bool {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cellfeed_core::{Error, Result};
 use hdf5_pure::FormatError;
 
+use super::ahead::Ahead;
 use super::guard;
 use super::source::ReadAt;
 
@@ -40,6 +41,8 @@ pub(crate) struct Paged {
     page: u64,
     kept: usize,
     pages: Mutex<Pages>,
+    /// Of a source that is far.
+    ahead: Option<Mutex<Ahead>>,
 }
 
 impl fmt::Debug for Paged {
@@ -53,7 +56,8 @@ impl Paged {
         let (page, kept) =
             if source.is_far() { (FAR_PAGE, FAR_KEPT / FAR_PAGE) } else { (PAGE, KEPT / PAGE) };
         let kept = usize::try_from(kept).unwrap_or(usize::MAX);
-        Self { source, page, kept, pages: Mutex::default() }
+        let ahead = source.is_far().then(Mutex::default);
+        Self { source, page, kept, pages: Mutex::default(), ahead }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -129,6 +133,24 @@ impl Paged {
         Ok(page)
     }
 
+    /// As [`fill`](Self::fill), what may be a node of a B-tree.
+    fn fill_node(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let Some(ahead) = &self.ahead else { return self.fill(offset, buf) };
+        let lock = || ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = lock().fill(offset, buf);
+        if !waited {
+            self.fill(offset, buf)?;
+        }
+        let wanted = lock().after(offset, buf, self.len());
+        if !wanted.is_empty()
+            && let Ok(bytes) = self.source.read_ranges(&wanted)
+        {
+            // What could not be had is read again, and fails, when its turn comes.
+            lock().take(&wanted, &bytes);
+        }
+        Ok(())
+    }
+
     fn direct(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         self.source
             .read_exact_at(offset, buf)
@@ -141,23 +163,42 @@ impl Paged {
 #[derive(Debug, Clone)]
 pub(crate) struct PureSource(pub(crate) Arc<Paged>);
 
+/// By which way bytes are read.
+#[derive(Debug, Clone, Copy)]
+enum How {
+    /// Metadata, which may lead to more of it.
+    Node,
+    Paged,
+    Direct,
+}
+
+impl How {
+    fn of(len: usize) -> Self {
+        if len <= 4096 { Self::Paged } else { Self::Direct }
+    }
+}
+
 impl PureSource {
-    fn run(&self, offset: u64, buf: &mut [u8], paged: bool) -> Result<(), FormatError> {
+    fn run(&self, offset: u64, buf: &mut [u8], how: How) -> Result<(), FormatError> {
         let mut read = || {
             self.0.check(offset, buf.len())?;
-            if paged { self.0.fill(offset, buf) } else { self.0.direct(offset, buf) }
+            match how {
+                How::Node => self.0.fill_node(offset, buf),
+                How::Paged => self.0.fill(offset, buf),
+                How::Direct => self.0.direct(offset, buf),
+            }
         };
         read().map_err(refused)
     }
 
-    fn owned(&self, offset: u64, len: usize, paged: bool) -> Result<Vec<u8>, FormatError> {
+    fn owned(&self, offset: u64, len: usize, how: How) -> Result<Vec<u8>, FormatError> {
         // Before the allocation.
         let long = u64::try_from(len).unwrap_or(u64::MAX);
         if offset.checked_add(long).is_none_or(|end| end > self.0.len()) || len > LARGEST_READ {
             self.0.check(offset, len).map_err(refused)?;
         }
         let mut buf = vec![0; len];
-        self.run(offset, &mut buf, paged)?;
+        self.run(offset, &mut buf, how)?;
         Ok(buf)
     }
 }
@@ -175,15 +216,14 @@ impl hdf5_pure::Source for PureSource {
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), FormatError> {
         // Signatures and other small things come this way, and chunks.
-        let paged = buf.len() <= 4096;
-        self.run(offset, buf, paged)
+        self.run(offset, buf, How::of(buf.len()))
     }
 
     fn read_exact_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, FormatError> {
-        self.owned(offset, len, len <= 4096)
+        self.owned(offset, len, How::of(len))
     }
 
     fn read_metadata_at(&self, offset: u64, len: usize) -> Result<Vec<u8>, FormatError> {
-        self.owned(offset, len, true)
+        self.owned(offset, len, How::Node)
     }
 }

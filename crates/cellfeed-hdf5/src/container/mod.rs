@@ -18,6 +18,7 @@
 //! an error of kind `Corrupt`; Rust's panic hook still prints its message to standard error, since
 //! a library must not replace the hook of its host.
 
+mod ahead;
 mod attributes;
 mod cache;
 mod chunk_table;

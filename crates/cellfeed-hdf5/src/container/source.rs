@@ -1,6 +1,7 @@
 //! Where the bytes of a file come from: positioned reads and a length.
 
 use std::io;
+use std::ops::Range;
 #[cfg(test)]
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
@@ -19,6 +20,17 @@ pub(crate) trait ReadAt: Send + Sync {
 
     /// Fills `buf` from `offset` on, or fails.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
+
+    /// The bytes of ranges, end to end; of a source that is far all at once.
+    fn read_ranges(&self, ranges: &[Range<u64>]) -> io::Result<Vec<u8>> {
+        let mut all = Vec::new();
+        for range in ranges {
+            let start = all.len();
+            all.resize(start + usize::try_from(range.end - range.start).unwrap_or(usize::MAX), 0);
+            self.read_exact_at(range.start, all.get_mut(start..).unwrap_or_default())?;
+        }
+        Ok(all)
+    }
 }
 
 /// A file of the local file system, with its length when it was opened. The backend reads local

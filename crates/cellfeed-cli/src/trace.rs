@@ -72,7 +72,12 @@ impl Trace {
         })?;
         let mut prefix = name.to_owned();
         prefix.push(".");
-        let file = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempfile_in(folder);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".part");
+        // As any new file: the umask says who may read it.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(folder);
         let file = file.map_err(|e| cannot_write(e, path))?;
         let state = State {
             file: Some(BufWriter::with_capacity(1 << 16, file)),

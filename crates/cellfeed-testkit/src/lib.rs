@@ -56,7 +56,6 @@
 #![deny(unsafe_code)]
 #![allow(clippy::single_range_in_vec_init, reason = "lists of one row range are meant")]
 
-mod allocations;
 mod compare;
 pub mod damage;
 pub mod faults;
@@ -70,7 +69,6 @@ pub mod suite;
 mod violation;
 pub mod writing;
 
-pub use allocations::Allocations;
 pub use oracle::{Category, Oracle, OracleColumn, OracleMatrix, OracleValues};
 pub use peak::PeakAlloc;
 pub use subject::{Limits, StoreFiles, Subject};

@@ -11,8 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
-static CALLS: AtomicUsize = AtomicUsize::new(0);
-static ASKED: AtomicUsize = AtomicUsize::new(0);
 
 /// The system's allocator, with a count of the bytes in use. A test binary installs it:
 ///
@@ -46,12 +44,6 @@ impl PeakAlloc {
         PEAK.load(Relaxed)
     }
 
-    /// How often memory was asked for so far, growth included, and how many bytes in all.
-    #[must_use]
-    pub fn asked() -> (usize, usize) {
-        (CALLS.load(Relaxed), ASKED.load(Relaxed))
-    }
-
     /// Starts counting the peak anew, and returns the bytes in use.
     pub fn reset() -> usize {
         let current = CURRENT.load(Relaxed);
@@ -60,8 +52,6 @@ impl PeakAlloc {
     }
 
     fn add(pointer: *mut u8, bytes: usize) {
-        CALLS.fetch_add(1, Relaxed);
-        ASKED.fetch_add(bytes, Relaxed);
         if !pointer.is_null() {
             let current = CURRENT.fetch_add(bytes, Relaxed).wrapping_add(bytes);
             PEAK.fetch_max(current, Relaxed);

@@ -14,11 +14,13 @@ mod people;
 mod plan;
 mod sampling;
 mod stream;
+mod trace;
 mod transforming;
 mod tune;
 mod tune_print;
 mod usage;
 mod verify;
+mod waits;
 
 /// What `cellfeed tune` says of a result and of its work, for the Python package, which says the same.
 pub use tune::{doing as tune_stage, to_json as tune_json};

@@ -4,6 +4,7 @@ use cellfeed::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
+use std::time::Duration;
 
 /// Prints a line to standard output.
 pub(crate) fn say(line: impl Display) -> Result<()> {
@@ -125,6 +126,15 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     // In range.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(size as u64)
+}
+
+/// Reads the milliseconds of a training step.
+pub(crate) fn parse_step(text: &str) -> Result<Duration, String> {
+    let ms: f64 = text.parse().map_err(|_| "a step is a number of milliseconds".to_owned())?;
+    if !(0.0..=60_000.0).contains(&ms) {
+        return Err("a step takes 0 to 60000 milliseconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(ms / 1e3))
 }
 
 #[cfg(test)]

@@ -2,14 +2,18 @@
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
 use crate::sampling::Sampling;
+use crate::trace::{self, Totals, Trace};
 use crate::transforming::Transforming;
+use crate::waits::Waits;
 use crate::{interrupt, usage};
 use cellfeed::csr::{Access, CsrOptions};
+use cellfeed::spans::TARGET;
 use cellfeed::{
     ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
     OutputType, Result, Store, label_entropy, open_many,
 };
 use serde::Serialize;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Which genes several stores have together.
@@ -63,7 +67,8 @@ impl AccessName {
     cellfeed stream atlas.h5ad --strategy class-balanced --by cell_type --draws 1000000\n  \
     cellfeed stream atlas.h5ad --layer counts --layout dense --json\n  \
     cellfeed stream atlas.h5ad --normalize-total 1e4 --log1p --genes variable_genes.txt\n  \
-    cellfeed stream a.h5ad b.csr --join outer\n\n\
+    cellfeed stream a.h5ad b.csr --join outer\n  \
+    cellfeed stream atlas.h5ad --step-ms 4 --trace trace.json\n\n\
     Larger blocks and smaller fetches are cheaper; smaller blocks and larger fetches are more \n\
     diverse. --label shows the diversity: the entropy of that column within minibatches.")]
 pub(crate) struct StreamArgs {
@@ -124,6 +129,13 @@ pub(crate) struct StreamArgs {
     #[cfg(feature = "libhdf5")]
     #[arg(long)]
     pub(crate) libhdf5: bool,
+    /// Let the consumer sleep so long after each minibatch, as a training step on a GPU would take.
+    #[arg(long, value_name = "MILLISECONDS", value_parser = people::parse_step)]
+    pub(crate) step_ms: Option<Duration>,
+    /// Write what each thread does when, for ui.perfetto.dev or chrome://tracing, and report where the
+    /// time went.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -150,14 +162,26 @@ pub(crate) struct StreamReport {
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_rss_bytes: u64,
     pub(crate) consumer_wait_seconds: f64,
+    /// Waits for minibatches but the first: of half of them, of 99 in 100, the longest, all together.
+    pub(crate) wait_p50_seconds: Option<f64>,
+    pub(crate) wait_p99_seconds: Option<f64>,
+    pub(crate) wait_max_seconds: Option<f64>,
+    pub(crate) wait_after_first_seconds: f64,
     pub(crate) entropy_bits: Option<f64>,
     pub(crate) digest: Option<String>,
     pub(crate) sum: f64,
     pub(crate) nnz: u64,
+    /// With `--trace`: by the names of spans, what they amount to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spans: Option<Totals>,
 }
 
 pub(crate) fn run(args: &StreamArgs) -> Result<()> {
-    let report = stream(args)?;
+    let traced = args.trace.as_deref().map(Trace::start).transpose()?;
+    let report = stream(args);
+    // Of a run that failed, too.
+    let spans = traced.map(Trace::finish).transpose();
+    let report = StreamReport { spans: spans?, ..report? };
     if args.json {
         say_json(&report)?;
     } else {
@@ -210,11 +234,22 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let mut tally = Tally::new(args);
     let mut run = loader.epochs(args.sampling.epoch..args.sampling.epoch.saturating_add(epochs))?;
     let mut first = None;
-    for minibatch in run.by_ref() {
+    let mut waits = Waits::new()?;
+    loop {
+        let asked = Instant::now();
+        let Some(minibatch) = run.next() else { break };
         let minibatch = minibatch?;
-        first.get_or_insert_with(|| start.elapsed());
+        match first {
+            None => first = Some(start.elapsed()),
+            Some(_) => waits.add(asked.elapsed()),
+        }
+        let _step = tracing::debug_span!(target: TARGET, "step", minibatch = minibatch.number());
+        let _step = _step.enter();
         tally.add(&minibatch)?;
         bar.inc(u64::try_from(minibatch.n_cells()).unwrap_or(0));
+        if let Some(step) = args.step_ms {
+            std::thread::sleep(step);
+        }
         // What was measured until Ctrl-C is worth telling.
         if interrupt::pressed() || limit.is_some_and(|limit| start.elapsed() >= limit) {
             break;
@@ -239,10 +274,15 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         cpu_seconds: usage::cpu_seconds() - cpu,
         peak_rss_bytes: usage::peak_rss_bytes(),
         consumer_wait_seconds: waited.as_secs_f64(),
+        wait_p50_seconds: waits.quantile(0.5),
+        wait_p99_seconds: waits.quantile(0.99),
+        wait_max_seconds: waits.longest(),
+        wait_after_first_seconds: waits.sum(),
         entropy_bits: tally.entropy(),
         digest: tally.digest.map(|d| d.hex()),
         sum: tally.sum,
         nnz: tally.nnz,
+        spans: None,
     })
 }
 
@@ -326,6 +366,16 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         seconds(r.consumer_wait_seconds),
         100.0 * r.consumer_wait_seconds / r.seconds.max(1e-9)
     ))?;
+    if let (Some(half), Some(most), Some(longest)) =
+        (r.wait_p50_seconds, r.wait_p99_seconds, r.wait_max_seconds)
+    {
+        say(format_args!(
+            "  waits     after the first: half of them up to {}, 99 % up to {}, the longest {}",
+            seconds(half),
+            seconds(most),
+            seconds(longest)
+        ))?;
+    }
     say(format_args!(
         "  cost      {} of CPU, {:.2} s per 100,000 cells; peak memory {}",
         seconds(r.cpu_seconds),
@@ -338,6 +388,9 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
     }
     if let Some(digest) = &r.digest {
         say(format_args!("  digest    {digest}"))?;
+    }
+    if let Some(spans) = &r.spans {
+        trace::print(spans, r.open_seconds + r.seconds)?;
     }
     Ok(())
 }

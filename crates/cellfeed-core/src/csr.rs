@@ -1,5 +1,6 @@
 //! Rows as CSR segments that share the backend's memory.
 
+use crate::spans::Origin;
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
 use arrow_buffer::ScalarBuffer;
@@ -158,7 +159,9 @@ pub fn first_bad_row<I: Copy + PartialOrd + Into<u64> + Sync>(
     if parts.len() < 2 || rayon::current_thread_index().is_none() {
         return parts.into_iter().find_map(part);
     }
-    parts.into_par_iter().find_map_first(part)
+    let origin = Origin::here();
+    let checked = parts.into_par_iter().map_init(|| origin.check(), |_, k| part(k));
+    checked.find_map_first(|bad| bad)
 }
 
 fn first_bad_row_of<I: Copy + PartialOrd + Into<u64>>(

@@ -27,6 +27,7 @@ mod plan;
 mod rows;
 mod schema;
 mod span;
+pub mod spans;
 mod table;
 mod value;
 mod write;

@@ -6,6 +6,7 @@ use crate::options::Access;
 use crate::packed::PackedMatrix;
 use arrow_buffer::ScalarBuffer;
 use cellfeed_core::io::{ByteSource, Engine};
+use cellfeed_core::spans::Origin;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
@@ -156,14 +157,18 @@ impl PlainMatrix {
             let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
             map.check(array.bytes, array.file.location())?;
         }
+        let origin = Origin::here();
         let segments = rows
             .as_slice()
             .par_iter()
-            .map(|range| {
-                let part = RowRanges::single(range.clone());
-                let elements = self.offsets.start(range.start)..self.offsets.start(range.end);
-                self.segment(&part, self.indices.slice(&elements), self.data.slice(&elements))
-            })
+            .map_init(
+                || origin.decode(self.indices.file.location()),
+                |_, range| {
+                    let part = RowRanges::single(range.clone());
+                    let elements = self.offsets.start(range.start)..self.offsets.start(range.end);
+                    self.segment(&part, self.indices.slice(&elements), self.data.slice(&elements))
+                },
+            )
             .collect::<Result<Vec<_>>>()?;
         Ok(CsrRows::new(segments))
     }

@@ -7,6 +7,7 @@ use crate::client::Client;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cellfeed_core::io::{ByteSource, Engine, coalesce};
+use cellfeed_core::spans::Origin;
 use cellfeed_core::{Error, Result};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -143,9 +144,11 @@ impl Object {
     ) -> impl Future<Output = Result<Bytes>> + Send + 'static {
         let (inner, client, engine) =
             (Arc::clone(&self.inner), Arc::clone(&self.client), Arc::clone(&self.engine));
+        let origin = Origin::here();
         async move {
             let mut buffer = engine.buffers().take(wanted);
-            let (requests, read) = inner.fill(&client, &ranges, buffer.as_mut_slice()).await?;
+            let (requests, read) =
+                inner.fill(&client, &origin, &ranges, buffer.as_mut_slice()).await?;
             let n = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
             engine.stats().add_read(n, requests, u64::try_from(wanted).unwrap_or(u64::MAX), read);
             Ok(buffer.freeze())
@@ -262,6 +265,7 @@ impl Inner {
     async fn fill(
         &self,
         client: &Client,
+        origin: &Origin,
         ranges: &[Range<u64>],
         buffer: &mut [u8],
     ) -> Result<(u64, u64)> {
@@ -293,7 +297,7 @@ impl Inner {
         for run in runs {
             let tail = pieces.split_off(run.members.len());
             let pieces = std::mem::replace(&mut pieces, tail);
-            work.push(self.request(client, run.span, pieces).boxed());
+            work.push(self.request(client, origin, run.span, pieces).boxed());
         }
         let most = client.options.connections;
         stream::iter(work).buffer_unordered(most).try_collect::<()>().await?;
@@ -304,9 +308,11 @@ impl Inner {
     async fn request(
         &self,
         client: &Client,
+        origin: &Origin,
         span: Range<u64>,
         mut pieces: Vec<Piece<'_>>,
     ) -> Result<()> {
+        let _doing = origin.request(&self.location, span.end - span.start);
         let mut done = span.start;
         let mut tries = Tries::new(&self.address, client.options.attempts);
         loop {

@@ -11,6 +11,7 @@ use arrow_buffer::ScalarBuffer;
 use bytemuck::Pod;
 use bytes::Bytes;
 use cellfeed_core::io::Engine;
+use cellfeed_core::spans::{Doing, Origin};
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowRanges, Value, ValueType, Values,
     typed,
@@ -251,14 +252,16 @@ impl Matrix {
             })
             .collect();
         let parts = grouped(work, PART, |(p, _)| p.plain);
-        let one = |part: &Vec<(Planned, [&[Bytes]; 2])>| {
-            context.with_scratch(|scratch| self.segment(context, part, scratch))
+        let n_bytes = |s: &CsrSegment| s.nnz() * (self.value_type.size() + self.index_type.size());
+        let one = |doing: &mut Doing, part: &Vec<(Planned, [&[Bytes]; 2])>| {
+            let segment = context.with_scratch(|scratch| self.segment(context, part, scratch))?;
+            doing.add_bytes(n_bytes(&segment));
+            Ok(segment)
         };
-        let segments = parts.par_iter().map(one).collect::<Result<Vec<_>>>()?;
-        let decoded: usize = segments
-            .iter()
-            .map(|s| s.nnz() * (self.value_type.size() + self.index_type.size()))
-            .sum();
+        let origin = Origin::here();
+        let segments = parts.par_iter().map_init(|| origin.decode("row groups"), one);
+        let segments = segments.collect::<Result<Vec<_>>>()?;
+        let decoded: usize = segments.iter().map(n_bytes).sum();
         context.engine.stats().add_decoded(u64::try_from(decoded).unwrap_or(0));
         Ok(segments)
     }

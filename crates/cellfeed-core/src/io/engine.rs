@@ -1,6 +1,7 @@
 //! Threads, buffers and counters, shared by the stores and loaders that belong together.
 
 use super::{BufferPool, ReadStats};
+use crate::spans::Origin;
 use crate::{Error, Result};
 use futures::channel::oneshot;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -135,19 +136,21 @@ async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = oneshot::channel();
+    let origin = Origin::here();
     pool.spawn(move || {
         if sender.is_canceled() {
             return;
         }
         // A panic must reach whoever waits, not end the process as rayon would have it.
-        let answer = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            let what = panic
-                .downcast_ref::<&str>()
-                .map(|s| (*s).to_owned())
-                .or_else(|| panic.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            Err(Error::internal(format!("a worker panicked: {what}; please report this")))
-        });
+        let answer =
+            catch_unwind(AssertUnwindSafe(|| origin.carry(work))).unwrap_or_else(|panic| {
+                let what = panic
+                    .downcast_ref::<&str>()
+                    .map(|s| (*s).to_owned())
+                    .or_else(|| panic.downcast_ref::<String>().cloned())
+                    .unwrap_or_else(|| "no message".to_owned());
+                Err(Error::internal(format!("a worker panicked: {what}; please report this")))
+            });
         let _ = sender.send(answer);
     });
     receiver.await.unwrap_or_else(|_| Err(Error::internal("a worker ended without an answer")))

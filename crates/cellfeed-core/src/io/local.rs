@@ -6,6 +6,7 @@
 
 use super::source::{Run, coalesce};
 use super::{Buffer, ByteSource, CoalesceOptions, Engine};
+use crate::spans::Origin;
 use crate::{Error, ErrorKind, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -212,7 +213,13 @@ impl Inner {
         }
         let bytes_read = tasks.iter().map(|(run, _)| run.span.end - run.span.start).sum();
         let reads = u64::try_from(tasks.len()).unwrap_or(u64::MAX);
-        tasks.into_par_iter().try_for_each(|(run, members)| self.read_run(&run, members))?;
+        // What one thread reads in a row is one span.
+        let origin = Origin::here();
+        let begin = || origin.read(&self.location);
+        tasks.into_par_iter().try_for_each_init(begin, |doing, (run, members)| {
+            doing.add_bytes(usize::try_from(run.span.end - run.span.start).unwrap_or(0));
+            self.read_run(&run, members)
+        })?;
         Ok((buffer, reads, bytes_read))
     }
 

@@ -20,6 +20,7 @@ pub use transform::Transform;
 use crate::backend::{Backend, ReadCost};
 use crate::io::{Budget, Engine, EngineOptions};
 use crate::plan::{FetchPlan, Plan};
+use crate::spans;
 use crate::{Error, ErrorKind, Result, as_u64};
 use fetch::{Fetch, Permits};
 use futures::channel::mpsc;
@@ -203,7 +204,11 @@ impl Inner {
             .flat_map(|epoch| share.fetches(&self.plan, epoch).map(move |fetch| (epoch, fetch)));
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();
-            let plan = self.engine.compute(move || plan.fetch(epoch, k)).await;
+            let work = move || {
+                let _doing = spans::plan(epoch, k);
+                plan.fetch(epoch, k)
+            };
+            let plan = self.engine.compute(work).await;
             if poll_fn(|cx| planned.poll_ready(cx)).await.is_err() {
                 return;
             }
@@ -243,7 +248,9 @@ impl Inner {
                 let (plan, permits) = admitted?;
                 let options = &self.options;
                 let (matrix, obs) = (&options.matrix, &options.obs);
-                Fetch::read(&*self.backend, matrix, obs, plan, permits, self.n_vars).await
+                let (epoch, number, n_rows) = (plan.epoch(), plan.number(), plan.rows().n_rows());
+                let read = Fetch::read(&*self.backend, matrix, obs, plan, permits, self.n_vars);
+                spans::fetch(epoch, number, n_rows, read).await
             })
             .buffered(self.reading());
         let mut fetches = std::pin::pin!(fetches);
@@ -263,6 +270,7 @@ impl Inner {
         places: &Budget,
     ) -> Result<(FetchPlan, Permits)> {
         let plan = plan?;
+        let _waiting = spans::admit(plan.epoch(), plan.number());
         let place = places.acquire(1).await;
         let cost = self.backend.cost(&self.options.matrix, plan.rows())?;
         self.check_budget(&cost, budget.total(), plan.rows().n_rows())?;
@@ -335,8 +343,14 @@ impl Inner {
                     let recipe = self.recipe.clone();
                     self.engine.compute(move || {
                         let these = first..n.min(first + together);
+                        let plan = &fetch.plan;
+                        let mut doing = spans::gather(plan.epoch(), plan.number(), these.len());
                         let form = Form { layout, output, recipe: recipe.as_deref() };
-                        let gather = |j| gather::gather(&fetch, j, form, &recycler);
+                        let gather = |j| {
+                            let minibatch = gather::gather(&fetch, j, form, &recycler)?;
+                            doing.add_bytes(queue::n_bytes(&minibatch));
+                            Ok(minibatch)
+                        };
                         Ok(these.map(gather).collect::<Vec<_>>())
                     })
                 })

@@ -5,6 +5,7 @@
 
 use super::minibatch::{Data, Minibatch, X};
 use crate::Result;
+use crate::spans::{self, Interval};
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -26,7 +27,7 @@ struct State {
     producer: Option<Waker>,
     consumer: Option<Waker>,
     /// When the polling consumer began to wait.
-    since: Option<Instant>,
+    since: Option<(Instant, Interval)>,
     waited: Duration,
 }
 
@@ -44,6 +45,7 @@ impl Queue {
     pub(super) async fn push(&self, item: Result<Minibatch>) -> bool {
         let bytes = item.as_ref().map_or(0, n_bytes);
         let mut item = Some(item);
+        let mut waiting = None;
         std::future::poll_fn(|cx| {
             let mut state = self.lock();
             if state.closed {
@@ -52,6 +54,7 @@ impl Queue {
             // One is always let in, however large.
             if state.bytes > 0 && state.bytes + bytes > self.limit {
                 state.producer = Some(cx.waker().clone());
+                waiting.get_or_insert_with(spans::full);
                 return Poll::Pending;
             }
             if let Some(item) = item.take() {
@@ -97,6 +100,7 @@ impl Queue {
     pub(super) fn pop_blocking(&self) -> Option<Result<Minibatch>> {
         let mut state = self.lock();
         if state.items.is_empty() && !state.finished {
+            let _waiting = spans::wait();
             let start = Instant::now();
             while state.items.is_empty() && !state.finished {
                 state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -111,10 +115,10 @@ impl Queue {
         let mut state = self.lock();
         if state.items.is_empty() && !state.finished {
             state.consumer = Some(cx.waker().clone());
-            state.since.get_or_insert_with(Instant::now);
+            state.since.get_or_insert_with(|| (Instant::now(), spans::wait_polling()));
             return Poll::Pending;
         }
-        if let Some(since) = state.since.take() {
+        if let Some((since, _)) = state.since.take() {
             state.waited += since.elapsed();
         }
         Poll::Ready(Self::take(state))
@@ -137,7 +141,8 @@ impl Queue {
     }
 }
 
-fn n_bytes(minibatch: &Minibatch) -> usize {
+/// Bytes of a minibatch, without its obs values.
+pub(super) fn n_bytes(minibatch: &Minibatch) -> usize {
     let values = |data: &Data| data.len() * data.output_type().size();
     let x = match minibatch.x() {
         X::Csr { indptr, indices, data } => (indptr.len() + indices.len()) * 4 + values(data),

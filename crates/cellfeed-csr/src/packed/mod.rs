@@ -16,6 +16,7 @@ use crate::read::count_mapped;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::{Buffer, ByteSource, Engine};
+use cellfeed_core::spans::Origin;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
@@ -255,8 +256,13 @@ impl PackedMatrix {
             work.push((task, g, v));
             (genes, values) = (more_genes, more_values);
         }
-        work.into_par_iter()
-            .try_for_each(|(task, genes, values)| self.decode_task(task, genes, values))
+        let origin = Origin::here();
+        // What one thread decodes in a row is one span.
+        let begin = || origin.decode(self.file.location());
+        work.into_par_iter().try_for_each_init(begin, |doing, (task, genes, values)| {
+            doing.add_bytes(size_of_val(genes) + size_of_val(values));
+            self.decode_task(task, genes, values)
+        })
     }
 
     fn decode_task<G: Gene, T: Target>(

@@ -355,6 +355,7 @@ impl StoredArray {
                 tasks.iter().flat_map(|t| &t.parts).map(ExactSizeIterator::len).sum();
             let bytes = elements * self.out_size(convert);
             let job = Job {
+                path: self.path.clone(),
                 element: self.element.clone(),
                 fill: self.fill.clone(),
                 pipeline: pipeline.clone(),

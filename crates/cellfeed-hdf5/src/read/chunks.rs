@@ -5,6 +5,7 @@ use super::filters::{Pipeline, Scratch};
 use super::{as_u64, index};
 use crate::container::{ByteOrder, ChunkTable, Dataset, ElementType, StoredChunk};
 use cellfeed_core::Result;
+use cellfeed_core::spans::Origin;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
@@ -23,6 +24,8 @@ pub(super) struct Task {
 
 /// One step's decoding.
 pub(super) struct Job {
+    /// The array's path.
+    pub(super) path: String,
     pub(super) element: ElementType,
     pub(super) fill: Vec<u8>,
     pub(super) pipeline: Pipeline,
@@ -46,7 +49,11 @@ impl Job {
             places.push(head);
             rest = tail;
         }
-        tasks.par_iter().zip(places).try_for_each(|(task, place)| {
+        let origin = Origin::here();
+        // What one thread decodes in a row is one span.
+        let begin = || origin.decode(&self.path);
+        tasks.par_iter().zip(places).try_for_each_init(begin, |doing, (task, place)| {
+            doing.add_bytes(self.pipeline.chunk_bytes());
             SCRATCH.with_borrow_mut(|(scratch, chunk)| {
                 self.decode(task, raw, place, scratch, chunk).map_err(|e| match task.stored {
                     Some(stored) => e.with("offset", stored.offset),

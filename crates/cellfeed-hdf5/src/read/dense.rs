@@ -6,6 +6,7 @@ use super::chunks::knows_fill;
 use super::filters::{Pipeline, Scratch, refuse_unknown};
 use super::{as_u64, index};
 use crate::container::{ChunkTable, Dataset, ElementType, Storage, StoredChunk};
+use cellfeed_core::spans::{Doing, Origin};
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, ReadCost, Result, RowRanges, Value, ValueType, Values,
 };
@@ -343,11 +344,13 @@ impl DenseMatrix {
         raw: bytes::Bytes,
     ) -> Result<Vec<CsrSegment>> {
         let (shared, n_vars, value_type) = (Arc::clone(&self.shared), self.n_vars, self.value_type);
-        let engine = Arc::clone(&context.engine);
+        let (engine, path) = (Arc::clone(&context.engine), self.path.clone());
         let work = move || {
-            let segment = |band: &Band| {
+            let origin = Origin::here();
+            let segment = |doing: &mut Doing, band: &Band| {
                 let dense = shared.dense(band, &raw, n_vars)?;
                 engine.stats().add_decoded(as_u64(dense.len()));
+                doing.add_bytes(dense.len());
                 match value_type {
                     ValueType::U8 => to_csr::<u8>(&dense, n_vars),
                     ValueType::U16 => to_csr::<u16>(&dense, n_vars),
@@ -364,7 +367,8 @@ impl DenseMatrix {
                 }
                 .map(|(indptr, indices, values)| (band.n_rows(), indptr, indices, values))
             };
-            let parts = bands.par_iter().map(segment).collect::<Result<Vec<_>>>()?;
+            let parts = bands.par_iter().map_init(|| origin.decode(&path), segment);
+            let parts = parts.collect::<Result<Vec<_>>>()?;
             parts
                 .into_iter()
                 .map(|(n_rows, indptr, indices, values)| {

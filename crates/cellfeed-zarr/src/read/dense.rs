@@ -4,6 +4,7 @@ use super::array::Array;
 use super::locate::{Located, Stored};
 use super::{Context, as_u64, to_usize};
 use bytes::Bytes;
+use cellfeed_core::spans::{Doing, Origin};
 use cellfeed_core::{CsrRows, CsrSegment, Error, ReadCost, Result, RowRanges, ValueType, Values};
 use futures::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
@@ -83,20 +84,24 @@ impl DenseMatrix {
         let stats = Arc::clone(context.engine.stats());
         let work = move || {
             let wide = to_usize(array.meta.inner[1]);
-            let decode = |(i, stored): (usize, &Stored)| {
+            let origin = Origin::here();
+            let decode = |doing: &mut Doing, (i, stored): (usize, &Stored)| {
                 let rows = wave.get(i / across).map_or(&[][..], |(_, rows)| rows);
                 let lines = rows.iter().map(|&row| to_usize(row) * wide);
                 let lines: Vec<Range<usize>> = lines.map(|start| start..start + wide).collect();
                 let mut bytes = vec![0; lines.len() * wide * value_type.size()];
                 let decoded = array.decode_parts(stored.as_deref(), &lines, &mut bytes);
-                stats.add_decoded(as_u64(decoded.map_err(|e| located.blame(i, e))?));
+                let decoded = decoded.map_err(|e| located.blame(i, e))?;
+                stats.add_decoded(as_u64(decoded));
+                doing.add_bytes(decoded);
                 Ok(bytes)
             };
-            let decoded: Result<Vec<Vec<u8>>> = stored.par_iter().enumerate().map(decode).collect();
-            let decoded = decoded?;
+            let begin = || origin.decode(&array.meta.path);
+            let decoded = stored.par_iter().enumerate().map_init(begin, decode);
+            let decoded = decoded.collect::<Result<Vec<Vec<u8>>>>()?;
             let bands = wave.par_iter().enumerate();
             bands
-                .map(|(i, (_, rows))| {
+                .map_init(begin, |_, (i, (_, rows))| {
                     let parts = decoded.get(i * across..(i + 1) * across).unwrap_or_default();
                     segment(&array, value_type, rows.len(), parts)
                 })

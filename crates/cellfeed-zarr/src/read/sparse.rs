@@ -8,6 +8,7 @@ use crate::meta::dtype::Kind;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::Engine;
+use cellfeed_core::spans::Origin;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
     Values, typed,
@@ -105,12 +106,17 @@ async fn read(
                 (rest, from) = (tail, from + to.len());
                 jobs.push((wave.start + i, piece, stored, to));
             }
-            jobs.into_par_iter().try_for_each(|(i, piece, stored, to)| {
+            let origin = Origin::here();
+            // What one thread decodes in a row is one span.
+            let begin = || origin.decode(&array.meta.path);
+            jobs.into_par_iter().try_for_each_init(begin, |doing, (i, piece, stored, to)| {
                 let decoded = match wanted {
                     As::Indices => decode_indices(&array, stored.as_deref(), piece, to),
                     As::Values => array.decode_parts(stored.as_deref(), &piece.parts, to),
                 };
-                stats.add_decoded(as_u64(decoded.map_err(|e| located.blame(i, e))?));
+                let decoded = decoded.map_err(|e| located.blame(i, e))?;
+                stats.add_decoded(as_u64(decoded));
+                doing.add_bytes(decoded);
                 Ok::<_, Error>(())
             })?;
             Ok((buffer, from))

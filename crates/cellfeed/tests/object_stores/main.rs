@@ -8,6 +8,7 @@ mod faults;
 mod requests;
 mod server;
 mod web;
+mod writing;
 
 use cellfeed_testkit::PeakAlloc;
 

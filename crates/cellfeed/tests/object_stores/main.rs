@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod conformance;
+mod emulators;
 mod errors;
 mod faults;
 mod requests;

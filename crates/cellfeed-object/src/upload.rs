@@ -218,10 +218,11 @@ impl Job {
                         self.begun().objects.clear();
                         let _ = self.take_back().await;
                         return Err(error.with(
-                        "state",
-                        "complete but for the last request, of which is not known whether it was \
-                         carried out: the store is there and whole, or it does not open",
-                    ));
+                            "state",
+                            "all but the last request was carried out, and of that it is not known: the \
+                             new store is there and whole, or a single file is as it was before, and a \
+                             store of many does not open",
+                        ));
                     }
                     Err(Missed { error, doubt: false }) => error,
                 }
@@ -390,9 +391,11 @@ impl Job {
         loop {
             let (length, request) = match &ready {
                 Ready::Put => (file.size, to.to.store.put(key, bytes.clone().into()).boxed()),
-                Ready::Parts(id, parts) => {
-                    (0, to.to.parts.complete_multipart(key, id, parts.clone()).boxed())
-                }
+                // Stores take a while to put long objects together.
+                Ready::Parts(id, parts) => (
+                    file.size >> 14,
+                    to.to.parts.complete_multipart(key, id, parts.clone()).boxed(),
+                ),
             };
             let failure = match to.once(&file.at, length, request).await {
                 Ok(_) => break,

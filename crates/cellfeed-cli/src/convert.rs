@@ -17,6 +17,9 @@ use std::time::Instant;
 /// over: X, layers and raw, obs and var, and into .h5ad also uns, obsm and the like; what is left
 /// behind is said. The destination appears when it is complete: what is interrupted, or runs out of
 /// disk, leaves nothing. Matrices stored by columns (CSC) are turned into rows.
+///
+/// The destination may be in a bucket, as s3://bucket/atlas.zarr (gs://, az://). Whether it may be written
+/// there is tried first; the store is then put together on this machine, in --staging, and uploaded.
 #[derive(Debug, Clone, clap::Args)]
 #[command(override_usage = "cellfeed convert [OPTIONS] SOURCE... DESTINATION")]
 #[command(after_help = "Examples:\n  \
@@ -24,13 +27,14 @@ use std::time::Instant;
     cellfeed convert atlas.h5ad atlas.csr --codec packed   a seventh of the size, fast from disk\n  \
     cellfeed convert atlas.csr small.h5ad --genes genes.txt --obs cell_type\n  \
     cellfeed convert atlas.h5ad mixed.csr --shuffle        all cells in random order\n  \
-    cellfeed convert a.h5ad b.h5ad both.csr --join outer   several stores into one\n\n\
+    cellfeed convert a.h5ad b.h5ad both.csr --join outer   several stores into one\n  \
+    cellfeed convert atlas.h5ad s3://bucket/atlas.zarr     into a bucket\n\n\
     Codecs: .h5ad none, gzip[:LEVEL], gzip-shuffle[:LEVEL], lzf; .csr plain, packed; .zarr\n\
     blosc-lz4, blosc-zstd, zstd, gzip, each also with a level as in zstd:5, and none; .parquet\n\
     blob-lz4, blob-zstd[:LEVEL], blob-none, and the same with list- for other tools.")]
 pub(crate) struct ConvertArgs {
     /// The store to read, or several that become one, and last the store to write: NAME.h5ad,
-    /// NAME.zarr, NAME.parquet or NAME.csr.
+    /// NAME.zarr, NAME.parquet or NAME.csr; each a path or a URL.
     #[arg(required = true, num_args = 2.., value_names = ["SOURCE", "DESTINATION"])]
     paths: Vec<String>,
     /// Genes of several sources: those that all have (inner), or any (outer).
@@ -69,10 +73,15 @@ pub(crate) struct ConvertArgs {
     /// Memory for rows that are read and written.
     #[arg(long, value_name = "SIZE", default_value = "2GiB", value_parser = people::parse_bytes)]
     memory: u64,
+    /// The folder in which a store for a bucket is put together; it takes as much as the store
+    /// [default: $TMPDIR, or the system's].
+    #[arg(long, value_name = "FOLDER")]
+    staging: Option<PathBuf>,
     /// Threads [default: one per core].
     #[arg(long, value_name = "THREADS", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
-    /// Replace the destination if it exists, once the new one is complete.
+    /// Replace the destination if it exists, once the new one is complete. In a bucket, a store of many
+    /// files is removed then, and the new one opens when it is uploaded.
     #[arg(long)]
     force: bool,
     /// Print the report as JSON.
@@ -125,7 +134,11 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let options = options(args)?;
     let bar = people::progress_bar(args.quiet || args.json, Some(source.n_obs()), "cells");
     let converted = convert(&source, destination, &options, &mut |progress| {
-        bar.set_message(if progress.stage == Stage::Sorting { "cells sorted" } else { "cells" });
+        bar.set_message(match progress.stage {
+            Stage::Sorting => "cells sorted",
+            Stage::Uploading => "cells uploaded",
+            _ => "cells",
+        });
         bar.set_position(progress.cells);
         !interrupt::pressed()
     });
@@ -155,6 +168,9 @@ fn options(args: &ConvertArgs) -> Result<ConvertOptions> {
         ConvertOptions::default().with_write(write).with_raw(!args.no_raw).with_memory(args.memory);
     if let Some(format) = args.format {
         options = options.with_format(format);
+    }
+    if let Some(folder) = &args.staging {
+        options = options.with_staging(folder);
     }
     if args.shuffle {
         options = options.with_shuffle(args.seed);

@@ -74,6 +74,12 @@ impl Address {
         Ok(Self { kind, store: format!("{scheme}://{bucket}"), key, folder })
     }
 
+    /// Whether a folder of this name comes before an object of it.
+    pub(crate) fn folder_first(&self) -> bool {
+        let ending = self.key.filename().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e);
+        self.folder || matches!(ending, Some("zarr" | "csr"))
+    }
+
     /// The same store, another key.
     pub(crate) fn at(&self, key: Path) -> Self {
         Self { kind: self.kind, store: self.store.clone(), key, folder: false }

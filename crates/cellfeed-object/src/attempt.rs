@@ -83,18 +83,16 @@ pub(crate) fn judge(error: &StoreError, what: &Address) -> Failure {
     let fail = |kind, message: String| Failure::Final(Error::new(kind, message).with("file", what));
     match error {
         StoreError::NotFound { .. } => {
-            let bucket = text.contains("NoSuchBucket") || text.contains("ContainerNotFound");
-            let what = if bucket { "there is no such bucket" } else { "there is no such object" };
+            let what = if no_bucket(&text) {
+                "there is no such bucket"
+            } else {
+                "there is no such object"
+            };
             fail(ErrorKind::NotFound, what.to_owned())
         }
-        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => fail(
-            ErrorKind::Io,
-            format!(
-                "the store refuses: credentials are missing or wrong, or may not read this ({}); \
-                 docs/object-stores.md says how to give them, and how to read a public bucket without",
-                reason(&text)
-            ),
-        ),
+        StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
+            Failure::Final(not_allowed(&text, what))
+        }
         StoreError::Precondition { .. } | StoreError::NotModified { .. } => {
             Failure::Final(changed(what))
         }
@@ -108,6 +106,20 @@ pub(crate) fn judge(error: &StoreError, what: &Address) -> Failure {
     }
 }
 
+fn not_allowed(text: &str, what: &Address) -> Error {
+    let message = format!(
+        "the store refuses: credentials are missing or wrong, or do not allow this ({}); \
+         docs/object-stores.md says how to give them, and how to read a public bucket without",
+        reason(text)
+    );
+    Error::new(ErrorKind::Io, message).with("file", what)
+}
+
+/// Whether an answer says that the bucket itself is not there.
+fn no_bucket(text: &str) -> bool {
+    text.contains("NoSuchBucket") || text.contains("ContainerNotFound")
+}
+
 fn no_ranges(what: &Address) -> Error {
     Error::unsupported("the server answers no byte ranges, without which nothing is read")
         .with("file", what)
@@ -116,6 +128,9 @@ fn no_ranges(what: &Address) -> Error {
 fn generic(text: &str, what: &Address) -> Failure {
     let fail =
         |message: String| Failure::Final(Error::new(ErrorKind::Io, message).with("file", what));
+    if no_bucket(text) {
+        return Failure::Final(Error::not_found("there is no such bucket").with("file", what));
+    }
     if text.contains("non-partial response") {
         return Failure::Final(no_ranges(what));
     }
@@ -126,9 +141,10 @@ fn generic(text: &str, what: &Address) -> Failure {
             reason(text)
         ));
     }
-    if ["169.254.169.254", "metadata.google.internal", "redential", "oauth2", "token"]
-        .iter()
-        .any(|sign| text.contains(sign))
+    // Keys may have any word in them.
+    let words: String = text.split_whitespace().filter(|word| !word.contains("://")).collect();
+    if ["169.254.169.254", "metadata.google.internal"].iter().any(|host| text.contains(host))
+        || ["redential", "oauth2", "token"].iter().any(|sign| words.contains(sign))
     {
         return fail(format!(
             "no credentials were found ({}); docs/object-stores.md says how to give them, and how to \
@@ -137,6 +153,7 @@ fn generic(text: &str, what: &Address) -> Failure {
         ));
     }
     match status(text) {
+        Some(401 | 403) => Failure::Final(not_allowed(text, what)),
         Some(status @ 400..500) if ![408, 425, 429].contains(&status) => {
             fail(format!("the store refuses the request: {}", reason(text)))
         }
@@ -222,7 +239,11 @@ mod tests {
         for passing in ["503 Slow Down", "500 Internal", "429 Too Many Requests", "408 Timeout"] {
             assert!(matches!(generic_of(&answer(passing)), Failure::Passing(_)), "{passing}");
         }
-        assert!(matches!(generic_of("connection reset by peer"), Failure::Passing(_)));
+        for passing in
+            ["connection reset by peer", "no answer for url (http://h/b/obs/token_count)"]
+        {
+            assert!(matches!(generic_of(passing), Failure::Passing(_)), "{passing}");
+        }
         for (text, kind, word) in [
             (answer("400 Bad Request"), ErrorKind::Io, "refuses"),
             ("Received non-partial response".to_owned(), ErrorKind::Unsupported, "byte ranges"),

@@ -20,7 +20,7 @@ const THREADS: usize = 2;
 
 /// Opens what is behind a URL. Cheap to clone: clones share threads, connections and their bound.
 #[derive(Debug, Clone)]
-pub struct Remote(Arc<Client>);
+pub struct Remote(pub(crate) Arc<Client>);
 
 /// What a URL leads to.
 #[derive(Debug, Clone)]
@@ -89,8 +89,7 @@ impl Remote {
                 address,
             ))
         };
-        let ending = address.key.filename().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e);
-        if address.folder || matches!(ending, Some("zarr" | "csr")) {
+        if address.folder_first() {
             let folder = prefix(address.clone());
             if address.folder || folder.look("")?.is_some() {
                 return Ok(Located::Folder(folder));
@@ -153,7 +152,7 @@ impl Client {
         CoalesceOptions::new(self.options.gap, self.options.run)
     }
 
-    fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<JoinHandle<Result<T>>> {

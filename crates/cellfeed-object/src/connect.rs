@@ -7,53 +7,120 @@ use crate::address::Kind;
 use crate::options::RemoteOptions;
 use cellfeed_core::{Error, Result};
 use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
 use std::sync::Arc;
+
+/// A store to write to: the same one, as what takes objects and as what takes them in parts.
+#[derive(Clone)]
+pub(crate) struct Writable {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) parts: Arc<dyn MultipartStore>,
+}
 
 /// Connects to the store of an address: nothing is sent yet.
 pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
-    #[cfg(feature = "tls")]
-    {
-        // One provider a process; whoever came first has decided.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-    }
-    let store = match address.kind {
+    install_tls();
+    let store: Arc<dyn ObjectStore> = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => cloud::s3(address, options),
+        Kind::S3 => Arc::new(cloud::s3(address, options, Waits::Read)?),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => cloud::gcs(address, options),
+        Kind::Gcs => Arc::new(cloud::gcs(address, options, Waits::Read)?),
         #[cfg(feature = "azure")]
-        Kind::Azure => cloud::azure(address, options),
+        Kind::Azure => Arc::new(cloud::azure(address, options, Waits::Read)?),
         #[cfg(feature = "http")]
-        Kind::Http => cloud::http(address, options),
+        Kind::Http => Arc::new(cloud::http(address, options)?),
         #[allow(unreachable_patterns)]
-        kind => {
-            let _ = options;
-            Err(Error::unsupported(format!(
-                "this build does not read {}: build it with the feature {}",
-                address.store,
-                kind.feature()
-            )))
-        }
-    }?;
+        _ => return Err(not_built(address)),
+    };
     Ok(match &options.wrapper {
         Some(wrap) => wrap(store),
         None => store,
     })
 }
 
+/// As [`connect`], for writing. Whoever asks limits how long a request may take.
+pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Result<Writable> {
+    install_tls();
+    let writable = match address.kind {
+        #[cfg(feature = "aws")]
+        Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?),
+        #[cfg(feature = "gcp")]
+        Kind::Gcs => both(cloud::gcs(address, options, Waits::Unlimited)?),
+        #[cfg(feature = "azure")]
+        Kind::Azure => both(cloud::azure(address, options, Waits::Unlimited)?),
+        #[cfg(feature = "http")]
+        Kind::Http => {
+            return Err(Error::unsupported(
+                "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",
+            )
+            .with("url", address));
+        }
+        #[allow(unreachable_patterns)]
+        _ => return Err(not_built(address)),
+    };
+    #[allow(unreachable_code)] // in a build without any of them
+    Ok(Writable {
+        store: match &options.wrapper {
+            Some(wrap) => wrap(writable.store),
+            None => writable.store,
+        },
+        parts: match &options.parts_wrapper {
+            Some(wrap) => wrap(writable.parts),
+            None => writable.parts,
+        },
+    })
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn both(store: impl ObjectStore + MultipartStore) -> Writable {
+    let store = Arc::new(store);
+    Writable { store: Arc::clone(&store) as Arc<dyn ObjectStore>, parts: store }
+}
+
+fn install_tls() {
+    #[cfg(feature = "tls")]
+    {
+        // One provider a process; whoever came first has decided.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+}
+
+#[allow(dead_code)] // in a build with all of them
+fn not_built(address: &Address) -> Error {
+    Error::unsupported(format!(
+        "this build does not reach {}: build it with the feature {}",
+        address.store,
+        address.kind.feature()
+    ))
+}
+
+/// How long an answer may stay away.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waits {
+    /// As the options say.
+    Read,
+    /// As whoever asks says: the time that a body takes to be sent counts for the client of HTTP too.
+    #[allow(dead_code)] // where only web servers are reached
+    Unlimited,
+}
+
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 mod cloud {
-    use super::{Address, Arc, Error, ObjectStore, RemoteOptions, Result};
+    use super::{Address, Error, RemoteOptions, Result, Waits};
     use object_store::{ClientOptions, RetryConfig};
     use std::str::FromStr;
 
-    fn client(options: &RemoteOptions) -> ClientOptions {
-        ClientOptions::new()
+    fn client(options: &RemoteOptions, waits: Waits) -> ClientOptions {
+        let client = ClientOptions::new()
             .with_connect_timeout(options.timeout / 2)
-            .with_read_timeout(options.timeout)
             // A large answer over a slow line takes as long as it takes, while bytes come.
             .with_timeout_disabled()
-            .with_pool_max_idle_per_host(options.connections)
+            .with_pool_max_idle_per_host(options.connections);
+        match waits {
+            Waits::Read => client.with_read_timeout(options.timeout),
+            Waits::Unlimited => client,
+        }
     }
 
     fn once() -> RetryConfig {
@@ -78,11 +145,15 @@ mod cloud {
     }
 
     #[cfg(feature = "aws")]
-    pub(super) fn s3(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn s3(
+        address: &Address,
+        options: &RemoteOptions,
+        waits: Waits,
+    ) -> Result<object_store::aws::AmazonS3> {
         use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = AmazonS3Builder::from_env()
-            .with_client_options(client(options))
+            .with_client_options(client(options, waits))
             .with_retry(once())
             .with_bucket_name(bucket);
         for (name, value) in &options.settings {
@@ -93,31 +164,36 @@ mod cloud {
         if plain(Key::Endpoint) || plain(Key::S3Endpoint) {
             builder = builder.with_allow_http(true);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        builder.build().map_err(|e| refused(&e, address))
     }
 
     #[cfg(feature = "gcp")]
-    pub(super) fn gcs(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn gcs(
+        address: &Address,
+        options: &RemoteOptions,
+        waits: Waits,
+    ) -> Result<object_store::gcp::GoogleCloudStorage> {
         use object_store::gcp::GoogleCloudStorageBuilder;
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = GoogleCloudStorageBuilder::from_env()
-            .with_client_options(client(options))
+            .with_client_options(client(options, waits))
             .with_retry(once())
             .with_bucket_name(bucket);
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "gs://")?, value);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        builder.build().map_err(|e| refused(&e, address))
     }
 
     #[cfg(feature = "azure")]
     pub(super) fn azure(
         address: &Address,
         options: &RemoteOptions,
-    ) -> Result<Arc<dyn ObjectStore>> {
+        waits: Waits,
+    ) -> Result<object_store::azure::MicrosoftAzure> {
         use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
         let mut builder = MicrosoftAzureBuilder::from_env()
-            .with_client_options(client(options))
+            .with_client_options(client(options, waits))
             .with_retry(once())
             .with_url(format!("{}/", address.store));
         for (name, value) in &options.settings {
@@ -128,21 +204,24 @@ mod cloud {
         if plain {
             builder = builder.with_allow_http(true);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        builder.build().map_err(|e| refused(&e, address))
     }
 
     #[cfg(feature = "http")]
-    pub(super) fn http(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn http(
+        address: &Address,
+        options: &RemoteOptions,
+    ) -> Result<object_store::http::HttpStore> {
         use object_store::http::HttpBuilder;
         let plain = address.store.starts_with("http://");
         let mut builder = HttpBuilder::new()
-            .with_client_options(client(options).with_allow_http(plain))
+            .with_client_options(client(options, Waits::Read).with_allow_http(plain))
             .with_retry(once())
             .with_url(&address.store);
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "https://")?, value);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        builder.build().map_err(|e| refused(&e, address))
     }
 }
 

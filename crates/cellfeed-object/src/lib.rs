@@ -9,6 +9,8 @@
 //! attempt.rs   which failures are tried again, and what the others are called
 //! object.rs    an object as a byte source
 //! folder.rs    a prefix as a folder
+//! writing.rs   where a store is to be written: whether it may be, and is free
+//! upload.rs    the files of a store, put there; what makes it open goes last
 //! simulate.rs  a network that is as slow and as bad as one says
 //! ```
 //!
@@ -28,9 +30,12 @@ mod object;
 mod options;
 #[cfg(feature = "simulate")]
 pub mod simulate;
+mod upload;
+mod writing;
 
 pub use client::{Located, Remote};
 pub use options::RemoteOptions;
+pub use writing::Destination;
 
 /// Whether a store is named by a URL, not by a path.
 #[must_use]

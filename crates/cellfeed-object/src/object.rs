@@ -30,7 +30,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Whether another look shows the same object.
-    fn is(&self, other: &Self) -> bool {
+    pub(crate) fn is(&self, other: &Self) -> bool {
         self.size == other.size
             && match (&self.tag, &other.tag) {
                 (Some(a), Some(b)) => bare(a) == bare(b),

@@ -1,11 +1,13 @@
 //! How object stores are reached.
 
 use object_store::ObjectStore;
+use object_store::multipart::MultipartStore;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 type Wrapper = Arc<dyn Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync>;
+type PartsWrapper = Arc<dyn Fn(Arc<dyn MultipartStore>) -> Arc<dyn MultipartStore> + Send + Sync>;
 
 /// Options of [`Remote`](crate::Remote).
 #[derive(Clone)]
@@ -17,6 +19,7 @@ pub struct RemoteOptions {
     pub(crate) attempts: u32,
     pub(crate) timeout: Duration,
     pub(crate) wrapper: Option<Wrapper>,
+    pub(crate) parts_wrapper: Option<PartsWrapper>,
 }
 
 impl Default for RemoteOptions {
@@ -29,6 +32,7 @@ impl Default for RemoteOptions {
             attempts: 6,
             timeout: Duration::from_secs(20),
             wrapper: None,
+            parts_wrapper: None,
         }
     }
 }
@@ -102,6 +106,17 @@ impl RemoteOptions {
         wrapper: impl Fn(Arc<dyn ObjectStore>) -> Arc<dyn ObjectStore> + Send + Sync + 'static,
     ) -> Self {
         self.wrapper = Some(Arc::new(wrapper));
+        self
+    }
+
+    /// As [`with_wrapper`](Self::with_wrapper), for what takes objects in parts.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_parts_wrapper(
+        mut self,
+        wrapper: impl Fn(Arc<dyn MultipartStore>) -> Arc<dyn MultipartStore> + Send + Sync + 'static,
+    ) -> Self {
+        self.parts_wrapper = Some(Arc::new(wrapper));
         self
     }
 }

@@ -5,10 +5,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
+use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartId,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, Result,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -36,6 +38,10 @@ pub struct Behaviour {
     pub truncated: u32,
     /// Of what is drawn.
     pub seed: u64,
+    /// After so many requests that write, the store is not reached any more.
+    pub dead_after: Option<u64>,
+    /// Whether the first request that it is not reached by is carried out, and its answer lost.
+    pub lost: bool,
 }
 
 impl Default for Behaviour {
@@ -49,6 +55,8 @@ impl Default for Behaviour {
             reset: 0,
             truncated: 0,
             seed: 0,
+            dead_after: None,
+            lost: false,
         }
     }
 }
@@ -59,6 +67,7 @@ pub struct Counts {
     gets: AtomicU64,
     lists: AtomicU64,
     bytes: AtomicU64,
+    writes: AtomicU64,
     faults: AtomicU64,
 }
 
@@ -81,6 +90,12 @@ impl Counts {
         self.bytes.load(Relaxed)
     }
 
+    /// Requests that write: objects, parts of them, or that they be removed.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes.load(Relaxed)
+    }
+
     /// Requests that went wrong on purpose.
     #[must_use]
     pub fn faults(&self) -> u64 {
@@ -89,15 +104,20 @@ impl Counts {
 
     /// Begins anew.
     pub fn reset(&self) {
-        for count in [&self.gets, &self.lists, &self.bytes, &self.faults] {
+        for count in [&self.gets, &self.lists, &self.bytes, &self.writes, &self.faults] {
             count.store(0, Relaxed);
         }
     }
 }
 
-/// The store in front.
-pub struct Simulated {
-    inner: Arc<dyn ObjectStore>,
+/// The store in front; or what takes objects in parts, in front of that.
+pub struct Simulated<S: ?Sized = dyn ObjectStore> {
+    inner: Arc<S>,
+    net: Arc<Net>,
+}
+
+/// What is between.
+struct Net {
     behaviour: Behaviour,
     counts: Arc<Counts>,
     random: Mutex<ChaCha8Rng>,
@@ -136,9 +156,9 @@ enum Fault {
     Truncated,
 }
 
-impl fmt::Debug for Simulated {
+impl<S: ?Sized> fmt::Debug for Simulated<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Simulated").field("behaviour", &self.behaviour).finish_non_exhaustive()
+        f.debug_struct("Simulated").field("behaviour", &self.net.behaviour).finish_non_exhaustive()
     }
 }
 
@@ -152,22 +172,32 @@ fn wrong(what: &str) -> Error {
     Error::Generic { store: "Simulated", source: what.into() }
 }
 
-impl Simulated {
+impl<S: ?Sized> Simulated<S> {
     /// Puts a network in front of a store.
     #[must_use]
-    pub fn new(inner: Arc<dyn ObjectStore>, behaviour: Behaviour, counts: Arc<Counts>) -> Self {
+    pub fn new(inner: Arc<S>, behaviour: Behaviour, counts: Arc<Counts>) -> Self {
         let random = Mutex::new(ChaCha8Rng::seed_from_u64(behaviour.seed));
-        Self { inner, behaviour, counts, random, link: Arc::default() }
+        Self { inner, net: Arc::new(Net { behaviour, counts, random, link: Arc::default() }) }
     }
+}
 
+impl Net {
     /// Where in a thousand a request falls, and where an answer is cut.
     fn draw(&self) -> (u32, u32) {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
         (random.next_u32() % 1000, random.next_u32())
     }
 
+    /// Whether requests that write have come to their end.
+    fn is_dead(&self) -> bool {
+        self.behaviour.dead_after.is_some_and(|last| self.counts.writes() > last)
+    }
+
     async fn ask(&self) -> Result<(Fault, u32)> {
         tokio::time::sleep(self.behaviour.latency).await;
+        if self.is_dead() {
+            return Err(wrong("connection refused"));
+        }
         let (place, cut) = self.draw();
         let Behaviour { throttled, reset, truncated, .. } = self.behaviour;
         if place < throttled + reset + truncated {
@@ -184,6 +214,23 @@ impl Simulated {
             _ => Fault::None,
         };
         Ok((fault, cut))
+    }
+
+    /// A request that writes: it may fail before it is carried out, or after.
+    async fn write<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let number = self.counts.writes.fetch_add(1, Relaxed);
+        if let Some(last) = self.behaviour.dead_after.filter(|last| number >= *last) {
+            if number == last && self.behaviour.lost {
+                request.await?;
+            }
+            return Err(wrong("connection refused"));
+        }
+        let (fault, _) = self.ask().await?;
+        let answer = request.await?;
+        match fault {
+            Fault::None => Ok(answer),
+            _ => Err(wrong("connection reset by peer")),
+        }
     }
 
     /// An answer's bytes, as slowly and as badly as they come.
@@ -232,7 +279,7 @@ impl ObjectStore for Simulated {
         bytes: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.inner.put_opts(at, bytes, options).await
+        self.net.write(self.inner.put_opts(at, bytes, options)).await
     }
 
     async fn put_multipart_opts(
@@ -244,17 +291,17 @@ impl ObjectStore for Simulated {
     }
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
-        self.counts.gets.fetch_add(1, Relaxed);
-        let (fault, cut) = self.ask().await?;
+        self.net.counts.gets.fetch_add(1, Relaxed);
+        let (fault, cut) = self.net.ask().await?;
         let head = options.head;
         let found = self.inner.get_opts(at, options).await?;
         if head {
             return Ok(found);
         }
         let (meta, range) = (found.meta.clone(), found.range.clone());
-        self.counts.bytes.fetch_add(range.end - range.start, Relaxed);
+        self.net.counts.bytes.fetch_add(range.end - range.start, Relaxed);
         let (attributes, extensions) = (found.attributes.clone(), found.extensions.clone());
-        let body = self.body(found.into_stream(), &range, fault, cut);
+        let body = self.net.body(found.into_stream(), &range, fault, cut);
         Ok(GetResult {
             payload: GetResultPayload::Stream(body),
             meta,
@@ -268,26 +315,65 @@ impl ObjectStore for Simulated {
         &self,
         at: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(at)
+        // One request, as far as its faults go.
+        let (inner, net) = (Arc::clone(&self.inner), Arc::clone(&self.net));
+        let removed = async move {
+            let remove = async { Ok(inner.delete_stream(at).collect::<Vec<_>>().await) };
+            match net.write(remove).await {
+                Ok(removed) => removed,
+                Err(e) => vec![Err(e)],
+            }
+        };
+        stream::once(removed).flat_map(stream::iter).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.counts.lists.fetch_add(1, Relaxed);
-        let latency = self.behaviour.latency;
-        let found = self.inner.list(prefix);
-        stream::once(tokio::time::sleep(latency))
-            .flat_map(|()| stream::empty())
+        self.net.counts.lists.fetch_add(1, Relaxed);
+        let (net, found) = (Arc::clone(&self.net), self.inner.list(prefix));
+        // Nothing, or an error before what is found.
+        stream::once(async move { net.ask().await.err() })
+            .filter_map(|failed| async move { failed.map(Err) })
             .chain(found)
             .boxed()
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.counts.lists.fetch_add(1, Relaxed);
-        self.ask().await?;
+        self.net.counts.lists.fetch_add(1, Relaxed);
+        self.net.ask().await?;
         self.inner.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+#[async_trait]
+impl MultipartStore for Simulated<dyn MultipartStore> {
+    async fn create_multipart(&self, at: &Path) -> Result<MultipartId> {
+        self.net.write(self.inner.create_multipart(at)).await
+    }
+
+    async fn put_part(
+        &self,
+        at: &Path,
+        id: &MultipartId,
+        index: usize,
+        bytes: PutPayload,
+    ) -> Result<PartId> {
+        self.net.write(self.inner.put_part(at, id, index, bytes)).await
+    }
+
+    async fn complete_multipart(
+        &self,
+        at: &Path,
+        id: &MultipartId,
+        parts: Vec<PartId>,
+    ) -> Result<PutResult> {
+        self.net.write(self.inner.complete_multipart(at, id, parts)).await
+    }
+
+    async fn abort_multipart(&self, at: &Path, id: &MultipartId) -> Result<()> {
+        self.net.write(self.inner.abort_multipart(at, id)).await
     }
 }

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// `missing_genes`.
 #[pyfunction]
 #[pyo3(signature = (source, destination, *, format, codec, chunk_rows, shuffle, layers, raw, obs,
-                    genes, memory, overwrite))]
+                    genes, memory, overwrite, staging))]
 pub(crate) fn convert(
     source: &Store,
     destination: PathBuf,
@@ -27,6 +27,7 @@ pub(crate) fn convert(
     genes: Option<Vec<String>>,
     memory: u64,
     overwrite: bool,
+    staging: Option<PathBuf>,
 ) -> PyResult<Work> {
     let source = source.get()?.clone();
     let mut write = WriteOptions::default().with_overwrite(overwrite);
@@ -43,6 +44,9 @@ pub(crate) fn convert(
     if let Some(seed) = shuffle {
         options = options.with_shuffle(seed);
     }
+    if let Some(folder) = staging {
+        options = options.with_staging(folder);
+    }
     if let Some(layers) = layers {
         options = options.with_layers(layers);
     }
@@ -55,8 +59,12 @@ pub(crate) fn convert(
     Work::begin(move |told| {
         let total = source.n_obs();
         let done = cellfeed::convert(&source, &destination, &options, &mut |progress| {
-            let sorting = progress.stage == Stage::Sorting;
-            told.tell(if sorting { "sorting" } else { "" }, progress.cells, total)
+            let doing = match progress.stage {
+                Stage::Sorting => "sorting",
+                Stage::Uploading => "uploading",
+                _ => "",
+            };
+            told.tell(doing, progress.cells, total)
         })?;
         let left_out: Vec<_> = done.left_out.into_iter().chain(done.written.dropped).collect();
         Ok(json!({

@@ -57,6 +57,7 @@ impl ZarrBackend {
     ) -> Result<Self> {
         let location = files.location().to_owned();
         let blame = |e: Error| e.with_default("file", &location);
+        let files = crate::consolidated::listed(files).map_err(blame)?;
         // Many small files: a folder that is far gets them at once.
         files.read_soon(&|name| {
             let name = name.rsplit('/').next().unwrap_or_default();

@@ -5,6 +5,7 @@
 //! backend.rs     what a store is, and the Backend trait of either kind
 //! group.rs       an AnnData group
 //! collection.rs  annbatch's collections: many groups as one
+//! consolidated.rs  the listing of a store that cannot be listed
 //! layout/        metadata to schema
 //! meta/          Zarr metadata: groups, arrays, data types
 //! codec/         codecs of bytes
@@ -35,6 +36,7 @@
 mod backend;
 mod codec;
 mod collection;
+mod consolidated;
 mod group;
 mod layout;
 mod meta;

@@ -34,6 +34,16 @@ impl Format {
         }
     }
 
+    /// Of a store of many files, the one without which it does not open.
+    #[cfg(feature = "object")]
+    pub(crate) fn opener(self) -> Option<&'static str> {
+        match self {
+            Self::H5ad | Self::Parquet => None,
+            Self::Zarr => Some("zarr.json"),
+            Self::Csr => Some("header.json"),
+        }
+    }
+
     /// The format that a path's ending stands for.
     ///
     /// # Errors

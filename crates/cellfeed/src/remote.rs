@@ -18,7 +18,7 @@ impl Remotes {
         Self { options, client: Arc::default() }
     }
 
-    fn client(&self) -> Result<Remote> {
+    pub(crate) fn client(&self) -> Result<Remote> {
         if let Some(client) = self.client.get() {
             return Ok(client.clone());
         }
@@ -85,9 +85,18 @@ fn folder(
             return parquet(&files, "", engine, options);
         }
     }
-    if files.list("")?.is_empty() {
+    let members = files.list("")?;
+    if members.is_empty() {
         return Err(Error::not_found("there is no object whose name begins so")
             .with("file", files.location()));
+    }
+    // What an upload leaves that broke off, ours or another's: roots go last.
+    if members.iter().any(|(name, entry)| name == "obs" && *entry == Entry::Folder) {
+        return Err(Error::unsupported(
+            "this store is incomplete: it has obs, and no zarr.json, .zgroup or header.json; whoever wrote \
+             or copied it was interrupted: write it again",
+        )
+        .with("file", files.location()));
     }
     Err(of_no_format("this is a folder of no known format").with("file", files.location()))
 }

@@ -10,7 +10,7 @@ from typing import Literal
 from . import _native, _work
 from ._options import whole
 from ._sizes import parse_bytes, show_bytes, show_count
-from ._store import Join, Store, _names, open
+from ._store import Join, Store, _absolute, _names, open
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,21 @@ def convert(
     memory: int | str = "2GiB",
     threads: int | None = None,
     overwrite: bool = False,
+    staging: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> Converted:
     """Convert a store into another format.
 
-    The destination appears when it is complete: what is interrupted leaves nothing behind.
+    The destination appears when it is complete: what is interrupted leaves nothing behind. It may be in a
+    bucket: then it is put together on this machine and uploaded, which is tried before the work begins.
 
     Parameters
     ----------
     source
         A store, or what `cellfeed.open` takes; several become one.
     destination
-        The store to write. Its ending is its format: ``.h5ad``, ``.zarr``, ``.parquet`` or ``.csr``.
+        The store to write, a path or a URL such as ``"s3://bucket/atlas.zarr"`` (``gs://``, ``az://``). Its
+        ending is its format: ``.h5ad``, ``.zarr``, ``.parquet`` or ``.csr``.
     format
         The format, whatever the ending.
     codec
@@ -101,7 +104,11 @@ def convert(
     threads
         Threads; one per core by default.
     overwrite
-        Whether a destination that exists is replaced, once the new one is complete.
+        Whether a destination that exists is replaced, once the new one is complete. In a bucket, a store
+        of many files is removed then, and the new one opens when it is uploaded.
+    staging
+        The folder in which a store for a bucket is put together, which takes as much as the store; the
+        system's for what is temporary by default.
     progress
         Whether to show a progress bar, if tqdm is installed.
 
@@ -115,7 +122,7 @@ def convert(
     source = source._with_threads(threads)
     work = _native.convert(
         source._native,
-        os.path.abspath(os.fspath(destination)),
+        _absolute(os.fspath(destination)),
         format=format,
         codec=codec,
         chunk_rows=None if chunk_rows is None else whole("chunk_rows", chunk_rows, 1),
@@ -126,6 +133,7 @@ def convert(
         genes=None if genes is None else _names(genes, "genes"),
         memory=parse_bytes(memory, "memory"),
         overwrite=bool(overwrite),
+        staging=None if staging is None else os.path.abspath(os.fspath(staging)),
     )
     done = _work.run(work, progress, " cells")
     done["left_out"] = tuple(tuple(pair) for pair in done["left_out"])

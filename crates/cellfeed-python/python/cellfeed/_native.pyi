@@ -171,6 +171,7 @@ def convert(
     genes: list[str] | None,
     memory: int,
     overwrite: bool,
+    staging: str | None,
 ) -> Work: ...
 def diversity(
     plan: Plan, labels: Labels, *, window: int, epoch: int, minibatches: int | None

@@ -4,11 +4,14 @@
 //! mod.rs        what is carried over, and the run: one batch is written while the next is read
 //! batch.rs      one batch: rows in file order or in a shuffled one, of some matrices and columns
 //! genes.rs      a selection of genes
+//! remote.rs     a store for a bucket: written to this machine, then put there
 //! spill.rs      rows set aside on the disk, sorted by batch, where the source has another order
 //! ```
 
 mod batch;
 mod genes;
+#[cfg(feature = "object")]
+mod remote;
 mod spill;
 
 use crate::transpose::{Transposed, by_columns};
@@ -20,7 +23,7 @@ use cellfeed_core::{
 };
 use futures::executor::block_on;
 use genes::Selection;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What to convert, and how.
@@ -34,6 +37,9 @@ pub struct ConvertOptions {
     genes: Option<Vec<String>>,
     shuffle: Option<u64>,
     memory: u64,
+    staging: Option<PathBuf>,
+    #[cfg(feature = "object")]
+    remote: crate::remote::Remotes,
 }
 
 impl Default for ConvertOptions {
@@ -48,6 +54,9 @@ impl Default for ConvertOptions {
             genes: None,
             shuffle: None,
             memory: 2 << 30,
+            staging: None,
+            #[cfg(feature = "object")]
+            remote: crate::remote::Remotes::default(),
         }
     }
 }
@@ -110,6 +119,23 @@ impl ConvertOptions {
         self.memory = bytes;
         self
     }
+
+    /// The folder in which a store for a bucket is put together, in a folder of its own that is removed
+    /// at the end: it takes as much as the store, and a shuffled one more. Default: the system's folder for
+    /// what is temporary, which `TMPDIR` names.
+    #[must_use]
+    pub fn with_staging(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.staging = Some(folder.into());
+        self
+    }
+
+    /// How the bucket is reached, for a destination behind a URL.
+    #[cfg(feature = "object")]
+    #[must_use]
+    pub fn with_remote(mut self, options: cellfeed_object::RemoteOptions) -> Self {
+        self.remote = crate::remote::Remotes::new(options);
+        self
+    }
 }
 
 /// What a conversion is doing.
@@ -120,6 +146,9 @@ pub enum Stage {
     Sorting,
     /// Writes the destination.
     Writing,
+    /// Puts what was written into the bucket. As many cells are done as are the share of bytes that are
+    /// there.
+    Uploading,
 }
 
 /// How far a conversion is.
@@ -148,34 +177,57 @@ pub struct Converted {
     pub missing_genes: Vec<String>,
 }
 
-/// Refuses a destination behind a URL, which as a path would be a strange name of a folder.
-fn refuse_url(destination: &Path) -> Result<()> {
-    match destination.to_str().and_then(|d| d.split_once("://")) {
-        Some((scheme, _)) if !scheme.contains('/') => Err(Error::unsupported(
-            "stores are written to this machine alone: convert to a path, then copy it to the bucket with \
-             its own tool",
-        )
-        .with("url", destination.display())),
-        _ => Ok(()),
-    }
-}
-
-/// Converts a store. `progress` is called after each batch, and ends the work by answering false;
-/// nothing is left of it then.
+/// Converts a store. The destination is a path, or a URL of an object store: then it is put together on
+/// this machine ([`with_staging`](ConvertOptions::with_staging)) and uploaded, which is tried before the
+/// work begins. `progress` is called after each batch, and ends the work by answering false; nothing is
+/// left of it then.
 ///
 /// # Errors
 /// Of the source as [`Backend::read_rows`](cellfeed_core::Backend::read_rows), of the destination as
 /// [`create`]; `InvalidInput` if the destination is the source, or there is nothing to convert;
-/// `OverBudget` if not even one cell fits the memory; `Cancelled`.
+/// `OverBudget` if not even one cell fits the memory; `Cancelled`. Of a URL also `Unsupported` if it is
+/// not written to, `NotFound` if there is no such bucket, `Io` if the store refuses or is not reached.
 pub fn convert(
     source: &Store,
-    destination: &Path,
+    destination: impl AsRef<Path>,
     options: &ConvertOptions,
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Converted> {
-    refuse_url(destination)?;
-    let format = options.format.map_or_else(|| Format::from_path(destination), Ok)?;
+    let destination = destination.as_ref();
+    if let Some(url) = as_url(destination) {
+        #[cfg(feature = "object")]
+        return remote::convert(source, url, options, progress);
+        #[cfg(not(feature = "object"))]
+        return Err(Error::unsupported(
+            "this build reaches no object stores: build it with one of the features aws, gcp, azure, or \
+             convert to a path",
+        )
+        .with("url", url));
+    }
     refuse_same(source, destination)?;
+    write(source, destination, format(destination, options)?, options, progress)
+}
+
+/// A destination that is a URL, which as a path would be a strange name of a folder.
+fn as_url(destination: &Path) -> Option<&str> {
+    let url = destination.to_str()?;
+    let (scheme, _) = url.split_once("://")?;
+    (!scheme.is_empty() && !scheme.contains('/')).then_some(url)
+}
+
+/// The format that is asked for, or that of the destination's ending.
+fn format(destination: &Path, options: &ConvertOptions) -> Result<Format> {
+    options.format.map_or_else(|| Format::from_path(destination), Ok)
+}
+
+/// Converts to a path.
+fn write(
+    source: &Store,
+    destination: &Path,
+    format: Format,
+    options: &ConvertOptions,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Converted> {
     let mut left_out = Vec::new();
     let matrices = choose_matrices(source, options, &mut left_out)?;
     let columns = choose_columns(source, options, &mut left_out)?;

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod conformance;
+mod emulators;
 mod errors;
 mod faults;
 mod requests;
 mod server;
 mod web;
+mod writing;
 
 use cellfeed_testkit::PeakAlloc;
 

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -31,6 +32,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start() -> Arc<Self> {
         let root = TempDir::new().unwrap();
+        std::fs::create_dir(root.path().join(BUCKET)).unwrap();
         let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(root.path()).unwrap());
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let service = builder.build().into_shared();
@@ -71,11 +73,37 @@ impl Server {
 
     /// Puts a copy of a file or folder into the bucket; answers its URL.
     pub(crate) fn put(&self, path: &Path) -> String {
+        self.put_as(path, path.file_name().unwrap().to_str().unwrap())
+    }
+
+    /// As [`put`](Self::put), by another name.
+    pub(crate) fn put_as(&self, path: &Path, name: &str) -> String {
         let number = self.copies.fetch_add(1, Relaxed);
-        let name = path.file_name().unwrap().to_str().unwrap();
         let key = format!("{BUCKET}/{number}/{name}");
         copy(path, &self.root.path().join(&key));
         format!("s3://{key}")
+    }
+
+    /// Removes folders with nothing in them, which no real store has.
+    pub(crate) fn prune(&self) {
+        fn prune(folder: &Path) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    prune(&path);
+                    let _ = std::fs::remove_dir(path);
+                }
+            }
+        }
+        prune(&self.root.path().join(BUCKET));
+    }
+
+    /// That no upload was left: the server keeps what was begun beside its buckets.
+    pub(crate) fn assert_no_uploads(&self) {
+        let entries = std::fs::read_dir(self.root.path()).unwrap().map(|e| e.unwrap().file_name());
+        let begun: Vec<_> =
+            entries.filter(|n| n.to_str().unwrap().starts_with(".upload")).collect();
+        assert!(begun.is_empty(), "{begun:?}");
     }
 
     /// As [`put`](Self::put), and takes away what was put by this last.
@@ -99,6 +127,21 @@ impl Drop for Server {
             runtime.shutdown_background();
         }
     }
+}
+
+/// All files below a folder, or of one its own, by name.
+pub(crate) fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut paths = vec![root.to_path_buf()];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(std::fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.is_file() {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    found
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -1,22 +1,25 @@
 //! From an address and settings to a store of the crate `object_store`. Retries are ours: see
 //! `attempt.rs`; its own are off.
 
-use crate::address::Address;
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 use crate::address::Kind;
+use crate::address::{Address, shown};
 use crate::options::RemoteOptions;
 use cellfeed_core::{Error, Result};
 use object_store::ObjectStore;
 use std::sync::Arc;
 
+/// A store, and what tells it from others: the URL up to the key, and endpoint or account.
+pub(crate) type Connected = (Arc<dyn ObjectStore>, String);
+
 /// Connects to the store of an address: nothing is sent yet.
-pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Connected> {
     #[cfg(feature = "tls")]
     {
         // One provider a process; whoever came first has decided.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
-    let store = match address.kind {
+    let (store, place) = match address.kind {
         #[cfg(feature = "aws")]
         Kind::S3 => cloud::s3(address, options),
         #[cfg(feature = "gcp")]
@@ -35,15 +38,17 @@ pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<
             )))
         }
     }?;
-    Ok(match &options.wrapper {
+    let store = match &options.wrapper {
         Some(wrap) => wrap(store),
         None => store,
-    })
+    };
+    // A proxy's URL may have a password in it.
+    Ok((store, format!("{} {}", address.store, shown(&place))))
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 mod cloud {
-    use super::{Address, Arc, Error, ObjectStore, RemoteOptions, Result};
+    use super::{Address, Arc, Connected, Error, RemoteOptions, Result};
     use object_store::{ClientOptions, RetryConfig};
     use std::str::FromStr;
 
@@ -78,7 +83,7 @@ mod cloud {
     }
 
     #[cfg(feature = "aws")]
-    pub(super) fn s3(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn s3(address: &Address, options: &RemoteOptions) -> Result<Connected> {
         use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = AmazonS3Builder::from_env()
@@ -93,12 +98,15 @@ mod cloud {
         if plain(Key::Endpoint) || plain(Key::S3Endpoint) {
             builder = builder.with_allow_http(true);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        let endpoint = builder.get_config_value(&Key::S3Endpoint);
+        let endpoint = endpoint.or_else(|| builder.get_config_value(&Key::Endpoint));
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((Arc::new(store), endpoint.unwrap_or_default()))
     }
 
     #[cfg(feature = "gcp")]
-    pub(super) fn gcs(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
-        use object_store::gcp::GoogleCloudStorageBuilder;
+    pub(super) fn gcs(address: &Address, options: &RemoteOptions) -> Result<Connected> {
+        use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_client_options(client(options))
@@ -107,14 +115,13 @@ mod cloud {
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "gs://")?, value);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((Arc::new(store), endpoint.unwrap_or_default()))
     }
 
     #[cfg(feature = "azure")]
-    pub(super) fn azure(
-        address: &Address,
-        options: &RemoteOptions,
-    ) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn azure(address: &Address, options: &RemoteOptions) -> Result<Connected> {
         use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
         let mut builder = MicrosoftAzureBuilder::from_env()
             .with_client_options(client(options))
@@ -128,11 +135,14 @@ mod cloud {
         if plain {
             builder = builder.with_allow_http(true);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        let part = |key| builder.get_config_value(&key).unwrap_or_default();
+        let account = format!("{} {}", part(Key::AccountName), part(Key::Endpoint));
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((Arc::new(store), account))
     }
 
     #[cfg(feature = "http")]
-    pub(super) fn http(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+    pub(super) fn http(address: &Address, options: &RemoteOptions) -> Result<Connected> {
         use object_store::http::HttpBuilder;
         let plain = address.store.starts_with("http://");
         let mut builder = HttpBuilder::new()
@@ -142,7 +152,8 @@ mod cloud {
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "https://")?, value);
         }
-        Ok(Arc::new(builder.build().map_err(|e| refused(&e, address))?))
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((Arc::new(store), String::new()))
     }
 }
 

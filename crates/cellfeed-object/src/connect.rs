@@ -19,7 +19,7 @@ pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Conn
         // One provider a process; whoever came first has decided.
         let _ = rustls::crypto::ring::default_provider().install_default();
     }
-    let (store, place) = match address.kind {
+    let (store, place): Connected = match address.kind {
         #[cfg(feature = "aws")]
         Kind::S3 => cloud::s3(address, options),
         #[cfg(feature = "gcp")]

@@ -1,6 +1,7 @@
 //! `cellfeed convert`: a store of one format into one of another.
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
+use crate::remote::{self, Remote};
 use crate::stream::JoinName;
 use crate::{interrupt, usage};
 use cellfeed::{
@@ -90,6 +91,8 @@ pub(crate) struct ConvertArgs {
     /// Show no progress bar.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// What was done; the keys of `--json`.
@@ -129,6 +132,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     if let Some(threads) = args.threads {
         open = open.with_threads(threads.into());
     }
+    open = args.remote.apply(open)?;
     let start = Instant::now();
     let source = open_many(sources, &open, &args.join.options())?;
     let options = options(args)?;
@@ -143,6 +147,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
         !interrupt::pressed()
     });
     bar.finish_and_clear();
+    remote::warn(&source);
     let converted = match converted {
         Err(e) if interrupt::pressed() => {
             interrupt::check()?;

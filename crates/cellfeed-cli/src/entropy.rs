@@ -2,6 +2,7 @@
 
 use crate::interrupt;
 use crate::people::{self, count, say, say_json};
+use crate::remote::{self, Remote};
 use crate::sampling::{Sampling as Options, StrategyName};
 use crate::stream::JoinName;
 use cellfeed::diversity::{
@@ -54,6 +55,8 @@ pub(crate) struct EntropyArgs {
     /// Show no progress bar.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// The keys of `--json`. Entropies are in bits; what is not defined, as the design effect of a label
@@ -159,11 +162,16 @@ fn report(args: &EntropyArgs) -> Result<Report> {
     let blocks = Strategy::BlockShuffling { block_size: sampling.block_size };
     Plan::new(1 << 62, blocks, &sampling.options())?;
     // Genes play no part, so that stores which have none in common will do.
-    let store = open_many(&args.stores, &OpenOptions::default(), &JoinName::Outer.options())?;
+    let store = open_many(
+        &args.stores,
+        &args.remote.apply(OpenOptions::default())?,
+        &JoinName::Outer.options(),
+    )?;
     let subset = store.subset(&args.subset)?;
     let plan = sampling.plan(&store, subset.clone())?;
     let labels = Labels::read(store.backend().as_ref(), &args.label)?;
     let of_subset = labels.of_subset(&subset)?;
+    remote::warn(&store);
     interrupt::check()?;
     let mut theory = theory(args, &store, &subset, strategy, &of_subset)?;
     interrupt::check()?;

@@ -1,6 +1,7 @@
 //! `cellfeed inspect`: what a store holds, and what reading it randomly will cost.
 
 use crate::people::{bytes, count, say, say_json};
+use crate::remote::{self, Remote};
 use cellfeed::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixSchema, OpenOptions, Plan, PlanOptions,
     Result, Schema, Store, Strategy,
@@ -20,6 +21,8 @@ pub(crate) struct InspectArgs {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// Block sizes whose cost is told.
@@ -35,7 +38,8 @@ struct Cost {
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
-    let store = cellfeed::open(&args.store, &OpenOptions::default())?;
+    let store = cellfeed::open(&args.store, &args.remote.apply(OpenOptions::default())?)?;
+    remote::warn(&store);
     if args.json {
         return say_json(&to_json(&store)?);
     }

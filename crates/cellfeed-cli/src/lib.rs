@@ -12,6 +12,7 @@ mod inspect;
 mod interrupt;
 mod people;
 mod plan;
+mod remote;
 mod sampling;
 mod stream;
 mod trace;

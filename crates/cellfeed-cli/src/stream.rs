@@ -1,6 +1,7 @@
 //! `cellfeed stream`: runs the loader over a store and reports how it went.
 
 use crate::people::{self, bytes, count, rate, say, say_json, seconds};
+use crate::remote::{self, Remote};
 use crate::sampling::Sampling;
 use crate::trace::{self, Totals, Trace};
 use crate::transforming::Transforming;
@@ -142,6 +143,8 @@ pub(crate) struct StreamArgs {
     /// Show no progress bar.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) remote: Remote,
 }
 
 /// How a run went. These are the keys of `--json`.
@@ -157,6 +160,10 @@ pub(crate) struct StreamReport {
     pub(crate) reads: u64,
     pub(crate) bytes_read: u64,
     pub(crate) bytes_decoded: u64,
+    /// Of the bytes that were wanted, those that the cache had, and those that it lacked; null without
+    /// one.
+    pub(crate) cache_hit_bytes: Option<u64>,
+    pub(crate) cache_miss_bytes: Option<u64>,
     pub(crate) open_seconds: f64,
     pub(crate) first_minibatch_seconds: f64,
     pub(crate) cpu_seconds: f64,
@@ -201,7 +208,7 @@ fn open(args: &StreamArgs) -> Result<Store> {
         use cellfeed::hdf5::{Hdf5Options, Reader};
         options = options.with_hdf5(Hdf5Options::default().with_reader(Reader::Libhdf5));
     }
-    open_many(&args.stores, &options, &args.join.options())
+    open_many(&args.stores, &args.remote.apply(options)?, &args.join.options())
 }
 
 /// Runs the loader as the options say.
@@ -260,6 +267,8 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     drop(run);
     bar.finish_and_clear();
     let read = store.engine().stats().snapshot().since(&before);
+    remote::warn(&store);
+    let cached = |bytes: u64| args.remote.caches().then_some(bytes);
     Ok(StreamReport {
         strategy: plan.describe(),
         n_cells: tally.cells,
@@ -269,6 +278,8 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         reads: read.reads,
         bytes_read: read.bytes_read,
         bytes_decoded: read.bytes_decoded,
+        cache_hit_bytes: cached(read.bytes_cached),
+        cache_miss_bytes: cached(read.bytes_wanted.saturating_sub(read.bytes_cached)),
         open_seconds,
         first_minibatch_seconds: first.unwrap_or_default().as_secs_f64(),
         cpu_seconds: usage::cpu_seconds() - cpu,
@@ -359,6 +370,13 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         per(r.bytes_read) / 1024.0,
         bytes(r.bytes_decoded)
     ))?;
+    if let (Some(hit), Some(miss)) = (r.cache_hit_bytes, r.cache_miss_bytes) {
+        say(format_args!(
+            "  cache     {} from the cache, {} that it lacked",
+            bytes(hit),
+            bytes(miss)
+        ))?;
+    }
     say(format_args!(
         "  latency   open {}, first minibatch {}, consumer waited {} ({:.0} %)",
         seconds(r.open_seconds),

@@ -1,6 +1,7 @@
 //! `cellfeed tune`: recommends sampling settings for a store, a label and this machine.
 
 use crate::people::{self, say, say_json};
+use crate::remote::Remote;
 use crate::{interrupt, tune_print};
 use cellfeed::tune::{
     Candidate, Diversity, PageCache, Speed, Target, TuneOptions, TuneProgress, TuneReport,
@@ -102,6 +103,8 @@ pub(crate) struct TuneArgs {
     /// Show no progress bar.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(crate) fn run(args: &TuneArgs) -> Result<()> {
@@ -133,6 +136,7 @@ fn options(args: &TuneArgs) -> Result<TuneOptions> {
     if let Some(threads) = args.threads {
         open = open.with_threads(threads.into());
     }
+    open = args.remote.apply(open)?;
     let options = TuneOptions::default()
         .with_matrix(args.layer.clone())
         .with_batch_size(args.batch_size)

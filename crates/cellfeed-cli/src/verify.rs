@@ -2,6 +2,7 @@
 
 use crate::interrupt;
 use crate::people::{progress_bar, say, say_json};
+use crate::remote::{self, Remote};
 use cellfeed::{OpenOptions, Result, Verified, verify};
 use serde_json::json;
 
@@ -29,10 +30,13 @@ pub(crate) struct VerifyArgs {
     /// Show no progress bar.
     #[arg(long, short)]
     quiet: bool,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
-    let open = |uri: &str| cellfeed::open(uri, &OpenOptions::default());
+    let options = args.remote.apply(OpenOptions::default())?;
+    let open = |uri: &str| cellfeed::open(uri, &options);
     let (first, second) = (open(&args.first)?, open(&args.second)?);
     let bar = progress_bar(args.quiet || args.json, Some(0), "rows");
     let found = verify(&first, &second, &mut |done, total| {
@@ -41,6 +45,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
         !interrupt::pressed()
     });
     bar.finish_and_clear();
+    remote::warn(&first);
+    remote::warn(&second);
     interrupt::check()?;
     let found = found?;
     let equal = if args.common { found.difference.is_none() } else { found.equal() };

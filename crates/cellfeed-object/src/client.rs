@@ -1,13 +1,13 @@
 //! The client: one runtime, one bound on requests, the stores that were connected to.
 
 use crate::address::{Address, Kind};
-use crate::connect::connect;
+use crate::cache::Cache;
+use crate::connect::{Connected, connect};
 use crate::folder::Prefix;
 use crate::object::{Object, Seen};
 use crate::options::RemoteOptions;
 use cellfeed_core::io::{ByteSource, CoalesceOptions, Engine, Folder};
 use cellfeed_core::{Error, ErrorKind, Result};
-use object_store::ObjectStore;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -45,7 +45,8 @@ pub(crate) struct Client {
     pub(crate) permits: Semaphore,
     /// Always there until it is dropped.
     runtime: Option<Runtime>,
-    stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    stores: Mutex<HashMap<String, Connected>>,
+    cache: Option<Arc<Cache>>,
 }
 
 impl fmt::Debug for Client {
@@ -58,7 +59,8 @@ impl Remote {
     /// A client with two threads of its own, and no connection yet.
     ///
     /// # Errors
-    /// Of kind `Internal` if threads cannot be started.
+    /// Of kind `InvalidInput` if the cache cannot be written, or its folder is something else's;
+    /// `Internal` if threads cannot be started.
     pub fn new(options: RemoteOptions) -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)
@@ -68,8 +70,10 @@ impl Remote {
             .build()
             .map_err(|e| Error::internal("cannot start the network's threads").caused_by(e))?;
         let permits = Semaphore::new(options.connections.min(Semaphore::MAX_PERMITS));
+        let cache = options.cache.as_ref().map(|(dir, bytes)| Cache::open(dir, *bytes));
+        let cache = cache.transpose()?;
         let stores = Mutex::default();
-        Ok(Self(Arc::new(Client { options, permits, runtime: Some(runtime), stores })))
+        Ok(Self(Arc::new(Client { options, permits, runtime: Some(runtime), stores, cache })))
     }
 
     /// Finds out what a URL leads to. Blocks.
@@ -80,14 +84,12 @@ impl Remote {
     /// is not reached.
     pub fn locate(&self, url: &str, engine: &Arc<Engine>) -> Result<Located> {
         let address = Address::parse(url)?;
-        let store = self.0.store(&address)?;
-        let prefix = |address: Address| -> Arc<dyn Folder> {
-            Arc::new(Prefix::new(
-                Arc::clone(&self.0),
-                Arc::clone(&store),
-                Arc::clone(engine),
-                address,
-            ))
+        let (store, place) = self.0.store(&address)?;
+        let cache = self.0.cache.as_ref();
+        let group = cache.and_then(|cache| cache.group(&place, &address, engine.stats()));
+        let prefix = |address: Address| {
+            let (client, store) = (Arc::clone(&self.0), Arc::clone(&store));
+            Arc::new(Prefix::new(client, store, Arc::clone(engine), group.clone(), address))
         };
         if address.folder_first() {
             let folder = prefix(address.clone());
@@ -95,25 +97,16 @@ impl Remote {
                 return Ok(Located::Folder(folder));
             }
         }
-        let opened = Object::open(&self.0, &store, engine, address.clone());
+        let opened = Object::open(&self.0, &store, engine, group.as_ref(), address.clone());
         let missing = match opened {
             Ok(source) => {
                 let (parent, name) =
                     address.key.as_ref().rsplit_once('/').unwrap_or(("", address.key.as_ref()));
                 let parent = object_store::path::Path::parse(parent)
                     .map_err(|e| Error::internal("a part of a key is none").caused_by(e))?;
-                let folder = Prefix::new(
-                    Arc::clone(&self.0),
-                    Arc::clone(&store),
-                    Arc::clone(engine),
-                    address.at(parent),
-                );
+                let folder = prefix(address.at(parent));
                 let source = folder.keep(name, source);
-                return Ok(Located::File {
-                    folder: Arc::new(folder),
-                    name: name.to_owned(),
-                    source,
-                });
+                return Ok(Located::File { folder, name: name.to_owned(), source });
             }
             Err(e) => e,
         };
@@ -138,13 +131,13 @@ impl Remote {
 }
 
 impl Client {
-    fn store(&self, address: &Address) -> Result<Arc<dyn ObjectStore>> {
+    fn store(&self, address: &Address) -> Result<Connected> {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = stores.get(&address.store) {
-            return Ok(Arc::clone(store));
+            return Ok(store.clone());
         }
         let store = connect(address, &self.options)?;
-        stores.insert(address.store.clone(), Arc::clone(&store));
+        stores.insert(address.store.clone(), store.clone());
         Ok(store)
     }
 

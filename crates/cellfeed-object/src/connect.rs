@@ -1,14 +1,17 @@
 //! From an address and settings to a store of the crate `object_store`. Retries are ours: see
 //! `attempt.rs`; its own are off.
 
-use crate::address::Address;
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 use crate::address::Kind;
+use crate::address::{Address, shown};
 use crate::options::RemoteOptions;
 use cellfeed_core::{Error, Result};
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use std::sync::Arc;
+
+/// A store, and what tells it from others: the URL up to the key, and endpoint or account.
+pub(crate) type Connected = (Arc<dyn ObjectStore>, String);
 
 /// A store to write to: the same one, as what takes objects and as what takes them in parts.
 #[derive(Clone)]
@@ -18,24 +21,27 @@ pub(crate) struct Writable {
 }
 
 /// Connects to the store of an address: nothing is sent yet.
-pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
+pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Connected> {
     install_tls();
-    let store: Arc<dyn ObjectStore> = match address.kind {
+    let (store, place): Connected = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => Arc::new(cloud::s3(address, options, Waits::Read)?),
+        Kind::S3 => shared(cloud::s3(address, options, Waits::Read)?),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => Arc::new(cloud::gcs(address, options, Waits::Read)?),
+        Kind::Gcs => shared(cloud::gcs(address, options, Waits::Read)?),
         #[cfg(feature = "azure")]
-        Kind::Azure => Arc::new(cloud::azure(address, options, Waits::Read)?),
+        Kind::Azure => shared(cloud::azure(address, options, Waits::Read)?),
         #[cfg(feature = "http")]
-        Kind::Http => Arc::new(cloud::http(address, options)?),
+        Kind::Http => shared(cloud::http(address, options)?),
         #[allow(unreachable_patterns)]
         _ => return Err(not_built(address)),
     };
-    Ok(match &options.wrapper {
+    #[allow(unreachable_code)] // in a build without any of them
+    let store = match &options.wrapper {
         Some(wrap) => wrap(store),
         None => store,
-    })
+    };
+    // A proxy's URL may have a password in it.
+    Ok((store, format!("{} {}", address.store, shown(&place))))
 }
 
 /// As [`connect`], for writing. Whoever asks limits how long a request may take.
@@ -43,11 +49,11 @@ pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Re
     install_tls();
     let writable = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?),
+        Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?.0),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => both(cloud::gcs(address, options, Waits::Unlimited)?),
+        Kind::Gcs => both(cloud::gcs(address, options, Waits::Unlimited)?.0),
         #[cfg(feature = "azure")]
-        Kind::Azure => both(cloud::azure(address, options, Waits::Unlimited)?),
+        Kind::Azure => both(cloud::azure(address, options, Waits::Unlimited)?.0),
         #[cfg(feature = "http")]
         Kind::Http => {
             return Err(Error::unsupported(
@@ -69,6 +75,11 @@ pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Re
             None => writable.parts,
         },
     })
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn shared((store, place): (impl ObjectStore, String)) -> Connected {
+    (Arc::new(store), place)
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
@@ -145,11 +156,15 @@ mod cloud {
     }
 
     #[cfg(feature = "aws")]
+    /// A store, and the endpoint or account that tells it from others of the same URL.
+    pub(super) type Found<T> = Result<(T, String)>;
+
+    #[cfg(feature = "aws")]
     pub(super) fn s3(
         address: &Address,
         options: &RemoteOptions,
         waits: Waits,
-    ) -> Result<object_store::aws::AmazonS3> {
+    ) -> Found<object_store::aws::AmazonS3> {
         use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = AmazonS3Builder::from_env()
@@ -164,7 +179,10 @@ mod cloud {
         if plain(Key::Endpoint) || plain(Key::S3Endpoint) {
             builder = builder.with_allow_http(true);
         }
-        builder.build().map_err(|e| refused(&e, address))
+        let endpoint = builder.get_config_value(&Key::S3Endpoint);
+        let endpoint = endpoint.or_else(|| builder.get_config_value(&Key::Endpoint));
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((store, endpoint.unwrap_or_default()))
     }
 
     #[cfg(feature = "gcp")]
@@ -172,8 +190,8 @@ mod cloud {
         address: &Address,
         options: &RemoteOptions,
         waits: Waits,
-    ) -> Result<object_store::gcp::GoogleCloudStorage> {
-        use object_store::gcp::GoogleCloudStorageBuilder;
+    ) -> Found<object_store::gcp::GoogleCloudStorage> {
+        use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
         let (_, bucket) = address.store.split_once("://").unwrap_or_default();
         let mut builder = GoogleCloudStorageBuilder::from_env()
             .with_client_options(client(options, waits))
@@ -182,7 +200,9 @@ mod cloud {
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "gs://")?, value);
         }
-        builder.build().map_err(|e| refused(&e, address))
+        let endpoint = builder.get_config_value(&GoogleConfigKey::BaseUrl);
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((store, endpoint.unwrap_or_default()))
     }
 
     #[cfg(feature = "azure")]
@@ -190,7 +210,7 @@ mod cloud {
         address: &Address,
         options: &RemoteOptions,
         waits: Waits,
-    ) -> Result<object_store::azure::MicrosoftAzure> {
+    ) -> Found<object_store::azure::MicrosoftAzure> {
         use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
         let mut builder = MicrosoftAzureBuilder::from_env()
             .with_client_options(client(options, waits))
@@ -204,14 +224,17 @@ mod cloud {
         if plain {
             builder = builder.with_allow_http(true);
         }
-        builder.build().map_err(|e| refused(&e, address))
+        let part = |key| builder.get_config_value(&key).unwrap_or_default();
+        let account = format!("{} {}", part(Key::AccountName), part(Key::Endpoint));
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((store, account))
     }
 
     #[cfg(feature = "http")]
     pub(super) fn http(
         address: &Address,
         options: &RemoteOptions,
-    ) -> Result<object_store::http::HttpStore> {
+    ) -> Found<object_store::http::HttpStore> {
         use object_store::http::HttpBuilder;
         let plain = address.store.starts_with("http://");
         let mut builder = HttpBuilder::new()
@@ -221,7 +244,8 @@ mod cloud {
         for (name, value) in &options.settings {
             builder = builder.with_config(key(name, "https://")?, value);
         }
-        builder.build().map_err(|e| refused(&e, address))
+        let store = builder.build().map_err(|e| refused(&e, address))?;
+        Ok((store, String::new()))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::address::{Address, Kind};
 use crate::attempt::{Failure, Tries, judge};
+use crate::cache::Group;
 use crate::client::Client;
 use crate::object::{Object, Seen};
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) struct Prefix {
     client: Arc<Client>,
     store: Arc<dyn ObjectStore>,
     engine: Arc<Engine>,
+    /// Where what is read of it is kept.
+    group: Option<Arc<Group>>,
     address: Address,
     location: String,
     listing: OnceLock<Option<BTreeMap<String, Seen>>>,
@@ -53,6 +56,7 @@ impl Prefix {
         client: Arc<Client>,
         store: Arc<dyn ObjectStore>,
         engine: Arc<Engine>,
+        group: Option<Arc<Group>>,
         address: Address,
     ) -> Self {
         let location = address.to_string();
@@ -60,6 +64,7 @@ impl Prefix {
             client,
             store,
             engine,
+            group,
             address,
             location,
             listing: OnceLock::new(),
@@ -125,14 +130,16 @@ impl Prefix {
             return Ok(Arc::clone(object));
         }
         let address = self.at(name)?;
+        let (client, store, engine) = (&self.client, &self.store, &self.engine);
+        let group = self.group.as_ref();
         let object = match self.listing.get() {
             Some(Some(listing)) => {
                 let seen = listing.get(name).ok_or_else(|| {
                     Error::not_found("there is no such object").with("file", &address)
                 })?;
-                Object::known(&self.client, &self.store, &self.engine, address, seen.clone())
+                Object::known(client, store, engine, group, address, seen.clone())
             }
-            _ => Object::open(&self.client, &self.store, &self.engine, address)?,
+            _ => Object::open(client, store, engine, group, address)?,
         };
         let object = Arc::new(object);
         Ok(Arc::clone(lock(&self.opened).entry(name.to_owned()).or_insert(object)))
@@ -254,7 +261,8 @@ impl Folder for Prefix {
         let up = key.rsplit_once('/').map_or("", |(up, _)| up);
         let address = self.address.at(Path::parse(up).ok()?);
         let (client, store) = (Arc::clone(&self.client), Arc::clone(&self.store));
-        let parent = Self::new(client, store, Arc::clone(&self.engine), address);
+        let (engine, group) = (Arc::clone(&self.engine), self.group.clone());
+        let parent = Self::new(client, store, engine, group, address);
         // It may hold anything: what is asked of it is a file or two.
         let _ = parent.listing.set(None);
         Some(Arc::new(parent))

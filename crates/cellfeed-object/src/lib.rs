@@ -8,6 +8,9 @@
 //! client.rs    threads, the bound on requests, what a URL leads to
 //! attempt.rs   which failures are tried again, and what the others are called
 //! object.rs    an object as a byte source
+//! pieces.rs    parts of an answer
+//! cache/       ranges that are kept on a local disk
+//! through.rs   an object read through the cache
 //! folder.rs    a prefix as a folder
 //! writing.rs   where a store is to be written: whether it may be, and is free
 //! upload.rs    the files of a store, put there; what makes it open goes last
@@ -23,13 +26,16 @@
 
 mod address;
 mod attempt;
+mod cache;
 mod client;
 mod connect;
 mod folder;
 mod object;
 mod options;
+mod pieces;
 #[cfg(feature = "simulate")]
 pub mod simulate;
+mod through;
 mod upload;
 mod writing;
 

@@ -3,7 +3,10 @@
 
 use crate::address::Address;
 use crate::attempt::{Failure, Tries, changed, judge};
+use crate::cache::Group;
 use crate::client::Client;
+use crate::pieces::{Piece, as_u64, cut, end_to_end, index, place, split};
+use crate::through::Through;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cellfeed_core::io::{ByteSource, Engine, coalesce};
@@ -43,6 +46,18 @@ impl Seen {
         let strong = self.tag.as_ref().filter(|tag| !tag.starts_with("W/"))?;
         Some(format!("\"{}\"", bare(strong)))
     }
+
+    /// What tells it from any other object of its key, for as long as a cache lives; none if nothing
+    /// does: without a strong tag an object that was changed lately, or nobody knows when, may be changed
+    /// again and look the same.
+    pub(crate) fn version(&self, settled: i64) -> Option<String> {
+        let tag = self.tag.as_deref().map(bare).unwrap_or_default();
+        if self.condition().is_some() {
+            return Some(format!("{} {tag}", self.size));
+        }
+        let known = self.modified > 0 && self.modified <= settled;
+        known.then(|| format!("{} {} {tag}", self.size, self.modified))
+    }
 }
 
 /// An entity tag without the quotes, which some listings leave out, and without W/: whether bytes or only
@@ -57,9 +72,11 @@ pub(crate) struct Object {
     inner: Arc<Inner>,
     client: Arc<Client>,
     engine: Arc<Engine>,
+    /// The way through the cache, if there is one.
+    through: Option<Through>,
 }
 
-struct Inner {
+pub(crate) struct Inner {
     store: Arc<dyn ObjectStore>,
     address: Address,
     location: String,
@@ -78,33 +95,38 @@ impl fmt::Debug for Inner {
     }
 }
 
-/// A range of the object and the place its bytes go to.
-type Piece<'a> = (Range<u64>, &'a mut [u8]);
-
 impl Object {
     /// An object of which is known what it is.
     pub(crate) fn known(
         client: &Arc<Client>,
         store: &Arc<dyn ObjectStore>,
         engine: &Arc<Engine>,
+        group: Option<&Arc<Group>>,
         address: Address,
         seen: Seen,
     ) -> Self {
-        Self::new(client, store, engine, address, seen, Bytes::new())
+        Self::new(client, store, engine, group, address, (seen, Bytes::new()))
     }
 
     fn new(
         client: &Arc<Client>,
         store: &Arc<dyn ObjectStore>,
         engine: &Arc<Engine>,
+        group: Option<&Arc<Group>>,
         address: Address,
-        seen: Seen,
-        head: Bytes,
+        (seen, head): (Seen, Bytes),
     ) -> Self {
         let location = address.to_string();
-        let inner = Inner { store: Arc::clone(store), address, location, seen, head };
+        let cached = group.and_then(|group| group.object(&address, &seen));
+        let inner = Arc::new(Inner { store: Arc::clone(store), address, location, seen, head });
         let (client, engine) = (Arc::clone(client), Arc::clone(engine));
-        Self { inner: Arc::new(inner), client, engine }
+        let through = cached.map(|cached| Through {
+            inner: Arc::clone(&inner),
+            client: Arc::clone(&client),
+            engine: Arc::clone(&engine),
+            cached,
+        });
+        Self { inner, client, engine, through }
     }
 
     /// Asks what an object is; its first bytes come along. Blocks.
@@ -112,10 +134,11 @@ impl Object {
         client: &Arc<Client>,
         store: &Arc<dyn ObjectStore>,
         engine: &Arc<Engine>,
+        group: Option<&Arc<Group>>,
         address: Address,
     ) -> Result<Self> {
         let (asked, at, limit) = (Arc::clone(store), address.clone(), Arc::clone(client));
-        let (seen, head) = client.block(async move {
+        let found = client.block(async move {
             let mut tries = Tries::new(&at, limit.options.attempts);
             loop {
                 match first(&limit, &*asked, &at).await {
@@ -124,7 +147,7 @@ impl Object {
                 }
             }
         })?;
-        Ok(Self::new(client, store, engine, address, seen, head))
+        Ok(Self::new(client, store, engine, group, address, found))
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -147,10 +170,9 @@ impl Object {
         let origin = Origin::here();
         async move {
             let mut buffer = engine.buffers().take(wanted);
-            let (requests, read) =
-                inner.fill(&client, &origin, &ranges, buffer.as_mut_slice()).await?;
-            let n = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
-            engine.stats().add_read(n, requests, u64::try_from(wanted).unwrap_or(u64::MAX), read);
+            let pieces = cut(&end_to_end(&ranges), buffer.as_mut_slice());
+            let (requests, read) = inner.fill(&client, &origin, pieces).await?;
+            engine.stats().add_read(as_u64(ranges.len()), requests, as_u64(wanted), read);
             Ok(buffer.freeze())
         }
     }
@@ -207,9 +229,12 @@ impl ByteSource for Object {
         if wanted == 0 {
             return Ok(());
         }
-        let bytes = match self.inner.in_head(&range) {
-            Some(bytes) => bytes,
-            None => self.client.block(self.fetch(vec![range], wanted))?,
+        let bytes = match (self.inner.in_head(&range), &self.through) {
+            (Some(bytes), _) => bytes,
+            (None, Some(through)) => {
+                through.clone().get_here(std::slice::from_ref(&range), wanted)?
+            }
+            (None, None) => self.client.block(self.fetch(vec![range], wanted))?,
         };
         buf.copy_from_slice(&bytes);
         Ok(())
@@ -220,7 +245,11 @@ impl ByteSource for Object {
         if wanted == 0 {
             return Ok(Vec::new());
         }
-        Ok(self.client.block(self.fetch(ranges.to_vec(), wanted))?.to_vec())
+        let bytes = match &self.through {
+            Some(through) => through.clone().get_here(ranges, wanted)?,
+            None => self.client.block(self.fetch(ranges.to_vec(), wanted))?,
+        };
+        Ok(bytes.to_vec())
     }
 
     fn is_far(&self) -> bool {
@@ -232,7 +261,10 @@ impl ByteSource for Object {
         if wanted == 0 {
             return Ok(Bytes::new());
         }
-        self.client.run(self.fetch(ranges, wanted)).await
+        match &self.through {
+            Some(through) => through.clone().get(ranges, wanted).await,
+            None => self.client.run(self.fetch(ranges, wanted)).await,
+        }
     }
 }
 
@@ -255,43 +287,40 @@ impl Inner {
             .map_err(|_| Error::invalid_input("the request is larger than the address space"))
     }
 
-    fn in_head(&self, range: &Range<u64>) -> Option<Bytes> {
-        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let (start, end) = (at(range.start), at(range.end));
+    pub(crate) fn size(&self) -> u64 {
+        self.seen.size
+    }
+
+    pub(crate) fn in_head(&self, range: &Range<u64>) -> Option<Bytes> {
+        let (start, end) = (index(range.start), index(range.end));
         (end <= self.head.len()).then(|| self.head.slice(start..end))
     }
 
-    /// Fills a buffer with ranges end to end; answers requests and bytes read.
-    async fn fill(
+    /// Fills pieces; answers requests and bytes read.
+    pub(crate) async fn fill(
         &self,
         client: &Client,
         origin: &Origin,
-        ranges: &[Range<u64>],
-        buffer: &mut [u8],
+        wanted: Vec<Piece<'_>>,
     ) -> Result<(u64, u64)> {
         let options = client.coalesce();
-        let longest = options.run();
-        // Cut the buffer in the order of the request, long ranges in parts, then sort by offset.
-        let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(ranges.len());
-        let mut rest = buffer;
-        for range in ranges {
-            let mut start = range.start;
-            while start < range.end {
-                let end = range.end.min(start.saturating_add(longest));
-                let (piece, tail) =
-                    rest.split_at_mut(usize::try_from(end - start).unwrap_or(usize::MAX));
+        // Long ranges in parts.
+        let mut pieces: Vec<Piece<'_>> = Vec::with_capacity(wanted.len());
+        for mut rest in wanted {
+            while rest.0.start < rest.0.end {
+                let end = rest.0.end.min(rest.0.start.saturating_add(options.run()));
+                let (piece, tail) = split(rest, end);
                 rest = tail;
-                match self.in_head(&(start..end)) {
-                    Some(bytes) => piece.copy_from_slice(&bytes),
-                    None => pieces.push((start..end, piece)),
+                match self.in_head(&piece.0) {
+                    Some(bytes) => piece.1.copy_from_slice(&bytes),
+                    None => pieces.push(piece),
                 }
-                start = end;
             }
         }
         pieces.sort_unstable_by_key(|(range, _)| range.start);
         let sorted: Vec<Range<u64>> = pieces.iter().map(|(range, _)| range.clone()).collect();
         let runs = coalesce(&sorted, options);
-        let requests = u64::try_from(runs.len()).unwrap_or(u64::MAX);
+        let requests = as_u64(runs.len());
         let read = runs.iter().map(|run| run.span.end - run.span.start).sum();
         let mut work: Vec<BoxFuture<'_, Result<()>>> = Vec::with_capacity(runs.len());
         for run in runs {
@@ -305,7 +334,7 @@ impl Inner {
     }
 
     /// One request, as often as it takes; what came of an answer that broke off is kept.
-    async fn request(
+    pub(crate) async fn request(
         &self,
         client: &Client,
         origin: &Origin,
@@ -354,7 +383,7 @@ impl Inner {
         while let Some(part) = body.next().await {
             let part = part.map_err(|e| self.judge(&e))?;
             let at = *done;
-            *done += u64::try_from(part.len()).unwrap_or(u64::MAX);
+            *done += as_u64(part.len());
             if *done > end {
                 return Err(Failure::Final(
                     Error::corrupt("the store sends more than was asked for")
@@ -381,36 +410,9 @@ impl Inner {
     }
 }
 
-/// Copies bytes that begin at `at` to the pieces that they belong to.
-fn place(part: &[u8], at: u64, pieces: &mut [Piece<'_>]) {
-    let end = at + u64::try_from(part.len()).unwrap_or(u64::MAX);
-    let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let first = pieces.partition_point(|(range, _)| range.end <= at);
-    for (range, piece) in pieces.iter_mut().skip(first) {
-        if range.start >= end {
-            break;
-        }
-        let (start, stop) = (range.start.max(at), range.end.min(end));
-        let to = &mut piece[index(start - range.start)..index(stop - range.start)];
-        to.copy_from_slice(&part[index(start - at)..index(stop - at)]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_find_their_places_across_gaps_and_parts() {
-        let bytes: Vec<u8> = (0..100).collect();
-        let (mut a, mut b, mut c) = ([0; 10], [0; 5], [0; 20]);
-        let mut pieces: Vec<Piece<'_>> = vec![(10..20, &mut a), (30..35, &mut b), (35..55, &mut c)];
-        for part in [10..13, 13..31, 31..32, 32..55] {
-            let at = u64::try_from(part.start).unwrap();
-            place(&bytes[part], at, &mut pieces);
-        }
-        assert_eq!((&a[..], &b[..], &c[..]), (&bytes[10..20], &bytes[30..35], &bytes[35..55]));
-    }
 
     #[test]
     fn an_object_is_known_by_its_tag_or_else_by_its_time() {
@@ -430,5 +432,20 @@ mod tests {
         assert!(!a.is(&seen(5, 7, Some("\"y\""))));
         assert!(!a.is(&seen(6, 7, Some("\"x\""))));
         assert!(a.is(&seen(5, 7, None)) && !a.is(&seen(5, 8, None)));
+    }
+    #[test]
+    fn without_a_strong_tag_what_was_changed_lately_has_no_version() {
+        let version = |modified, tag: Option<&str>| {
+            Seen { size: 5, modified, tag: tag.map(str::to_owned) }.version(100)
+        };
+        assert_eq!(version(500, Some("\"x\"")), Some("5 x".to_owned()));
+        // As a listing has it.
+        assert_eq!(version(0, Some("x")), version(500, Some("\"x\"")));
+        assert_eq!(version(100, Some("W/\"x\"")), Some("5 100 x".to_owned()));
+        assert_eq!(
+            (version(101, Some("W/\"x\"")), version(101, None), version(0, None)),
+            (None, None, None)
+        );
+        assert_ne!(version(99, None), version(100, None));
     }
 }

@@ -3,6 +3,7 @@
 use object_store::ObjectStore;
 use object_store::multipart::MultipartStore;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub struct RemoteOptions {
     pub(crate) run: u64,
     pub(crate) attempts: u32,
     pub(crate) timeout: Duration,
+    pub(crate) cache: Option<(PathBuf, Option<u64>)>,
     pub(crate) wrapper: Option<Wrapper>,
     pub(crate) parts_wrapper: Option<PartsWrapper>,
 }
@@ -31,6 +33,7 @@ impl Default for RemoteOptions {
             run: 4 << 20,
             attempts: 6,
             timeout: Duration::from_secs(20),
+            cache: None,
             wrapper: None,
             parts_wrapper: None,
         }
@@ -48,6 +51,7 @@ impl fmt::Debug for RemoteOptions {
             .field("run", &self.run)
             .field("attempts", &self.attempts)
             .field("timeout", &self.timeout)
+            .field("cache", &self.cache)
             .finish_non_exhaustive()
     }
 }
@@ -95,6 +99,18 @@ impl RemoteOptions {
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Keeps what is read in a folder of a local disk, which may hold so many bytes, so that it is read
+    /// from there the next time: by this process, others at the same time, and later ones. Of none: half
+    /// of what the disk has free, and at most 64 GiB. Several processes should give the same number.
+    ///
+    /// The folder is made if it is not there; one that holds other files is refused. Objects are told
+    /// apart by URL, length and entity tag (or time of change), so a changed one is read anew.
+    #[must_use]
+    pub fn with_cache(mut self, folder: impl Into<PathBuf>, bytes: impl Into<Option<u64>>) -> Self {
+        self.cache = Some((folder.into(), bytes.into()));
         self
     }
 

@@ -1,6 +1,7 @@
 //! Counters of what was read and decoded.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 /// Counters that a store's byte sources and decoders add to. Cheap enough to be always on.
 #[derive(Debug, Default)]
@@ -10,6 +11,8 @@ pub struct ReadStats {
     bytes_wanted: AtomicU64,
     bytes_read: AtomicU64,
     bytes_decoded: AtomicU64,
+    bytes_cached: AtomicU64,
+    warnings: Mutex<Vec<String>>,
 }
 
 /// The counters at one moment.
@@ -25,6 +28,8 @@ pub struct StatsSnapshot {
     pub bytes_read: u64,
     /// Bytes that decoding produced; for stores that need none, the bytes handed on.
     pub bytes_decoded: u64,
+    /// Of the bytes that were asked for, those that a cache on a local disk had.
+    pub bytes_cached: u64,
 }
 
 impl ReadStats {
@@ -41,6 +46,22 @@ impl ReadStats {
         self.bytes_decoded.fetch_add(bytes, Relaxed);
     }
 
+    /// Adds bytes that a cache had; they are among those wanted, and not among those read.
+    pub fn add_cached(&self, bytes: u64) {
+        self.bytes_cached.fetch_add(bytes, Relaxed);
+    }
+
+    /// Keeps something to be told that is no error, as a cache that is off: nothing here prints.
+    pub fn warn(&self, what: impl Into<String>) {
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+    }
+
+    /// What there was to be told since this was asked last.
+    #[must_use]
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The counters now.
     #[must_use]
     pub fn snapshot(&self) -> StatsSnapshot {
@@ -50,6 +71,7 @@ impl ReadStats {
             bytes_wanted: self.bytes_wanted.load(Relaxed),
             bytes_read: self.bytes_read.load(Relaxed),
             bytes_decoded: self.bytes_decoded.load(Relaxed),
+            bytes_cached: self.bytes_cached.load(Relaxed),
         }
     }
 }
@@ -64,6 +86,7 @@ impl StatsSnapshot {
             bytes_wanted: self.bytes_wanted.saturating_sub(earlier.bytes_wanted),
             bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
             bytes_decoded: self.bytes_decoded.saturating_sub(earlier.bytes_decoded),
+            bytes_cached: self.bytes_cached.saturating_sub(earlier.bytes_cached),
         }
     }
 }

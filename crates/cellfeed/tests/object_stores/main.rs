@@ -2,6 +2,7 @@
 //! is said when something is wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod cache;
 mod conformance;
 mod emulators;
 mod errors;

@@ -14,7 +14,16 @@ use tempfile::TempDir;
 
 /// Stores of every format with the same 3,000 cells.
 pub(crate) fn written(folder: &TempDir) -> Vec<(&'static str, PathBuf)> {
-    let mut oracle = fixtures::oracle("cells", 3000, 200, 11);
+    of_seed(folder, 11)
+}
+
+/// As [`written`], with other values.
+pub(crate) fn others(folder: &TempDir) -> Vec<(&'static str, PathBuf)> {
+    of_seed(folder, 12)
+}
+
+fn of_seed(folder: &TempDir, seed: u64) -> Vec<(&'static str, PathBuf)> {
+    let mut oracle = fixtures::oracle("cells", 3000, 200, seed);
     oracle.matrices.truncate(1);
     let formats = [
         ("h5ad", Format::H5ad, None),

@@ -57,14 +57,13 @@ impl Server {
         Arc::new(Self { root, address, copies: AtomicU32::new(0), runtime: Some(runtime) })
     }
 
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     /// How to reach it, with retries that do not take long.
     pub(crate) fn remote(&self) -> RemoteOptions {
-        RemoteOptions::default()
-            .with_setting("endpoint", format!("http://{}", self.address))
-            .with_setting("region", "us-east-1")
-            .with_setting("access_key_id", KEY)
-            .with_setting("secret_access_key", SECRET)
-            .with_timeout(Duration::from_secs(5))
+        remote(&self.endpoint())
     }
 
     pub(crate) fn options(&self) -> OpenOptions {
@@ -115,6 +114,14 @@ impl Server {
         url
     }
 
+    /// Puts something else in the place of what has a URL.
+    pub(crate) fn replace(&self, url: &str, path: &Path) {
+        let there = self.file(url);
+        let _ = std::fs::remove_file(&there);
+        let _ = std::fs::remove_dir_all(&there);
+        copy(path, &there);
+    }
+
     /// Where an object of the server is.
     pub(crate) fn file(&self, url: &str) -> std::path::PathBuf {
         self.root.path().join(url.strip_prefix("s3://").unwrap())
@@ -142,6 +149,16 @@ pub(crate) fn files(root: &Path) -> BTreeMap<String, Vec<u8>> {
         }
     }
     found
+}
+
+/// How to reach a server of this kind.
+pub(crate) fn remote(endpoint: &str) -> RemoteOptions {
+    RemoteOptions::default()
+        .with_setting("endpoint", endpoint)
+        .with_setting("region", "us-east-1")
+        .with_setting("access_key_id", KEY)
+        .with_setting("secret_access_key", SECRET)
+        .with_timeout(Duration::from_secs(5))
 }
 
 fn copy(from: &Path, to: &Path) {

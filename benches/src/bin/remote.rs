@@ -10,6 +10,7 @@ use cellfeed::{
 };
 use cellfeed_object::simulate::{Behaviour, Counts, Simulated};
 use clap::Parser;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -121,7 +122,7 @@ fn run(path: &Path, args: &Args) -> Result<()> {
         // The store that it stands for is never asked.
         .with_setting("skip_signature", "true")
         .with_wrapper(move |_| {
-            let files: Arc<LocalFileSystem> = Arc::clone(&files);
+            let files: Arc<dyn ObjectStore> = Arc::<LocalFileSystem>::clone(&files);
             Arc::new(Simulated::new(files, behaviour, Arc::clone(&counted)))
         });
     let start = Instant::now();

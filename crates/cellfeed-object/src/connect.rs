@@ -21,6 +21,7 @@ pub(crate) struct Writable {
 }
 
 /// Connects to the store of an address: nothing is sent yet.
+#[allow(unused_variables)] // in a build without any of them
 pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Connected> {
     install_tls();
     let (store, place): Connected = match address.kind {
@@ -45,9 +46,10 @@ pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Conn
 }
 
 /// As [`connect`], for writing. Whoever asks limits how long a request may take.
+#[allow(unused_variables)] // in a build without any of them
 pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Result<Writable> {
     install_tls();
-    let writable = match address.kind {
+    let writable: Writable = match address.kind {
         #[cfg(feature = "aws")]
         Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?.0),
         #[cfg(feature = "gcp")]

@@ -1,5 +1,6 @@
 //! Stores in object stores: the eight laws for every backend, requests that are counted, faults, and what
 //! is said when something is wrong.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // tests that are skipped say so; one is a process
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 mod cache;

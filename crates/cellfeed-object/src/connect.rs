@@ -20,55 +20,58 @@ pub(crate) struct Writable {
 /// Connects to the store of an address: nothing is sent yet.
 pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Arc<dyn ObjectStore>> {
     install_tls();
-    let store: Arc<dyn ObjectStore> = match address.kind {
+    let store: Result<Arc<dyn ObjectStore>> = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => Arc::new(cloud::s3(address, options, Waits::Read)?),
+        Kind::S3 => cloud::s3(address, options, Waits::Read).map(shared),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => Arc::new(cloud::gcs(address, options, Waits::Read)?),
+        Kind::Gcs => cloud::gcs(address, options, Waits::Read).map(shared),
         #[cfg(feature = "azure")]
-        Kind::Azure => Arc::new(cloud::azure(address, options, Waits::Read)?),
+        Kind::Azure => cloud::azure(address, options, Waits::Read).map(shared),
         #[cfg(feature = "http")]
-        Kind::Http => Arc::new(cloud::http(address, options)?),
+        Kind::Http => cloud::http(address, options).map(shared),
         #[allow(unreachable_patterns)]
-        _ => return Err(not_built(address)),
+        _ => Err(not_built(address)),
     };
     Ok(match &options.wrapper {
-        Some(wrap) => wrap(store),
-        None => store,
+        Some(wrap) => wrap(store?),
+        None => store?,
     })
 }
 
 /// As [`connect`], for writing. Whoever asks limits how long a request may take.
 pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Result<Writable> {
     install_tls();
-    let writable = match address.kind {
+    let writable: Result<Writable> = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?),
+        Kind::S3 => cloud::s3(address, options, Waits::Unlimited).map(both),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => both(cloud::gcs(address, options, Waits::Unlimited)?),
+        Kind::Gcs => cloud::gcs(address, options, Waits::Unlimited).map(both),
         #[cfg(feature = "azure")]
-        Kind::Azure => both(cloud::azure(address, options, Waits::Unlimited)?),
+        Kind::Azure => cloud::azure(address, options, Waits::Unlimited).map(both),
         #[cfg(feature = "http")]
-        Kind::Http => {
-            return Err(Error::unsupported(
-                "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",
-            )
-            .with("url", address));
-        }
+        Kind::Http => Err(Error::unsupported(
+            "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",
+        )
+        .with("url", address)),
         #[allow(unreachable_patterns)]
-        _ => return Err(not_built(address)),
+        _ => Err(not_built(address)),
     };
-    #[allow(unreachable_code)] // in a build without any of them
+    let Writable { store, parts } = writable?;
     Ok(Writable {
         store: match &options.wrapper {
-            Some(wrap) => wrap(writable.store),
-            None => writable.store,
+            Some(wrap) => wrap(store),
+            None => store,
         },
         parts: match &options.parts_wrapper {
-            Some(wrap) => wrap(writable.parts),
-            None => writable.parts,
+            Some(wrap) => wrap(parts),
+            None => parts,
         },
     })
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn shared(store: impl ObjectStore) -> Arc<dyn ObjectStore> {
+    Arc::new(store)
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]

@@ -21,22 +21,21 @@ pub(crate) struct Writable {
 }
 
 /// Connects to the store of an address: nothing is sent yet.
-#[allow(unused_variables)] // in a build without any of them
 pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Connected> {
     install_tls();
-    let (store, place): Connected = match address.kind {
+    let connected: Result<Connected> = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => shared(cloud::s3(address, options, Waits::Read)?),
+        Kind::S3 => cloud::s3(address, options, Waits::Read).map(erased),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => shared(cloud::gcs(address, options, Waits::Read)?),
+        Kind::Gcs => cloud::gcs(address, options, Waits::Read).map(erased),
         #[cfg(feature = "azure")]
-        Kind::Azure => shared(cloud::azure(address, options, Waits::Read)?),
+        Kind::Azure => cloud::azure(address, options, Waits::Read).map(erased),
         #[cfg(feature = "http")]
-        Kind::Http => shared(cloud::http(address, options)?),
+        Kind::Http => cloud::http(address, options).map(erased),
         #[allow(unreachable_patterns)]
-        _ => return Err(not_built(address)),
+        _ => Err(not_built(address)),
     };
-    #[allow(unreachable_code)] // in a build without any of them
+    let (store, place) = connected?;
     let store = match &options.wrapper {
         Some(wrap) => wrap(store),
         None => store,
@@ -46,41 +45,38 @@ pub(crate) fn connect(address: &Address, options: &RemoteOptions) -> Result<Conn
 }
 
 /// As [`connect`], for writing. Whoever asks limits how long a request may take.
-#[allow(unused_variables)] // in a build without any of them
 pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Result<Writable> {
     install_tls();
-    let writable: Writable = match address.kind {
+    let writable: Result<Writable> = match address.kind {
         #[cfg(feature = "aws")]
-        Kind::S3 => both(cloud::s3(address, options, Waits::Unlimited)?.0),
+        Kind::S3 => cloud::s3(address, options, Waits::Unlimited).map(|(store, _)| both(store)),
         #[cfg(feature = "gcp")]
-        Kind::Gcs => both(cloud::gcs(address, options, Waits::Unlimited)?.0),
+        Kind::Gcs => cloud::gcs(address, options, Waits::Unlimited).map(|(store, _)| both(store)),
         #[cfg(feature = "azure")]
-        Kind::Azure => both(cloud::azure(address, options, Waits::Unlimited)?.0),
+        Kind::Azure => cloud::azure(address, options, Waits::Unlimited).map(|(store, _)| both(store)),
         #[cfg(feature = "http")]
-        Kind::Http => {
-            return Err(Error::unsupported(
-                "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",
-            )
-            .with("url", address));
-        }
+        Kind::Http => Err(Error::unsupported(
+            "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",
+        )
+        .with("url", address)),
         #[allow(unreachable_patterns)]
-        _ => return Err(not_built(address)),
+        _ => Err(not_built(address)),
     };
-    #[allow(unreachable_code)] // in a build without any of them
+    let Writable { store, parts } = writable?;
     Ok(Writable {
         store: match &options.wrapper {
-            Some(wrap) => wrap(writable.store),
-            None => writable.store,
+            Some(wrap) => wrap(store),
+            None => store,
         },
         parts: match &options.parts_wrapper {
-            Some(wrap) => wrap(writable.parts),
-            None => writable.parts,
+            Some(wrap) => wrap(parts),
+            None => parts,
         },
     })
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
-fn shared((store, place): (impl ObjectStore, String)) -> Connected {
+fn erased((store, place): (impl ObjectStore, String)) -> Connected {
     (Arc::new(store), place)
 }
 

@@ -435,13 +435,21 @@ impl Job {
         let work = async {
             let mut worst = Ok(());
             if !objects.is_empty() {
-                // Some stores have no answer for what is not there.
-                let there: Vec<_> = to.to.store.list(Some(&to.address.key)).try_collect().await?;
-                let mut there: Vec<Key> = there.into_iter().map(|meta| meta.location).collect();
-                there.retain(|key| objects.contains(key));
-                let (root, rest): (Vec<_>, Vec<_>) = there.into_iter().partition(|key| key == root);
-                for keys in [&root[..]].into_iter().chain(rest.chunks(REMOVED)) {
-                    worst = to.remove_once(keys.to_vec()).await.and(worst);
+                // Requests that were given up may be carried out still: what comes late goes too.
+                for wait in [0, 300, 600] {
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    // Some stores have no answer for what is not there.
+                    let there: Vec<_> =
+                        to.to.store.list(Some(&to.address.key)).try_collect().await?;
+                    let mut there: Vec<Key> = there.into_iter().map(|meta| meta.location).collect();
+                    there.retain(|key| objects.contains(key));
+                    let (root, rest): (Vec<_>, Vec<_>) =
+                        there.into_iter().partition(|key| key == root);
+                    for keys in [&root[..]].into_iter().chain(rest.chunks(REMOVED)) {
+                        if !keys.is_empty() {
+                            worst = to.remove_once(keys.to_vec()).await.and(worst);
+                        }
+                    }
                 }
             }
             for (key, id) in &uploads {

@@ -46,6 +46,8 @@ def test_what_cannot_be_converted_leaves_nothing(h5ad, tmp_path):
             cellfeed.convert(h5ad, tmp_path / "out.h5ad", progress=False, **options)
     with pytest.raises(ValueError, match="ending|format"):
         cellfeed.convert(h5ad, tmp_path / "out.xyz", progress=False)
+    with pytest.raises(NotImplementedError, match="web server"):
+        cellfeed.convert(h5ad, "http://127.0.0.1:9/out.zarr", staging=tmp_path, progress=False)
     with pytest.raises(FileNotFoundError):
         cellfeed.convert(tmp_path / "nowhere.h5ad", tmp_path / "out.h5ad")
     assert os.listdir(tmp_path) == []

@@ -37,6 +37,7 @@ pub struct ConvertOptions {
     genes: Option<Vec<String>>,
     shuffle: Option<u64>,
     memory: u64,
+    #[cfg_attr(not(feature = "object"), allow(dead_code))]
     staging: Option<PathBuf>,
     #[cfg(feature = "object")]
     remote: crate::remote::Remotes,

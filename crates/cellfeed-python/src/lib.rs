@@ -26,6 +26,7 @@ mod diversity;
 mod errors;
 mod plan;
 mod process;
+mod remote;
 mod run;
 mod store;
 mod tune;

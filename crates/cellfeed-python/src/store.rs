@@ -4,6 +4,7 @@ use crate::arrays::{column, csr};
 use crate::errors::raise;
 use crate::plan::Subset;
 use crate::process::Owned;
+use crate::remote::Remote;
 use crate::wait::{block_on, blocking};
 use arrow_array::Array;
 use cellfeed::{
@@ -40,15 +41,16 @@ impl Store {
 impl Store {
     /// Opens one store, or several as one.
     #[new]
-    #[pyo3(signature = (paths, *, join, label, threads))]
+    #[pyo3(signature = (paths, *, join, label, threads, remote))]
     fn new(
         py: Python<'_>,
         paths: Vec<String>,
         join: &str,
         label: Option<String>,
         threads: Option<usize>,
+        remote: Remote,
     ) -> PyResult<Self> {
-        let mut options = OpenOptions::default();
+        let mut options = remote.apply(OpenOptions::default());
         if let Some(threads) = threads {
             options = options.with_threads(threads);
         }
@@ -66,6 +68,11 @@ impl Store {
         }
         let store = blocking(py, move || open_many(&paths, &options, &concat))?;
         Ok(Self(Owned::new(store)))
+    }
+
+    /// What is to be told and is no error, since this was asked last.
+    fn take_warnings(&self) -> PyResult<Vec<String>> {
+        Ok(self.get()?.engine().stats().take_warnings())
     }
 
     /// Whether it can be used in this process, which it cannot after a fork.

@@ -1,6 +1,7 @@
 //! Which sampling is the fastest that is diverse enough, on this machine.
 
 use crate::errors::raise;
+use crate::remote::Remote;
 use crate::work::Work;
 use cellfeed::tune::{PageCache, Target, TuneOptions, plot};
 use cellfeed::{Error, OpenOptions};
@@ -12,7 +13,7 @@ use std::time::Duration;
 /// `svg`.
 #[pyfunction]
 #[pyo3(signature = (path, label, *, target_deff, target_entropy, matrix, batch_size, layout, dtype,
-                    memory, window, seed, time_limit, page_cache, threads))]
+                    memory, window, seed, time_limit, page_cache, threads, remote))]
 pub(crate) fn tune(
     path: String,
     label: String,
@@ -28,11 +29,12 @@ pub(crate) fn tune(
     time_limit: f64,
     page_cache: &str,
     threads: Option<usize>,
+    remote: Remote,
 ) -> PyResult<Work> {
     let limit = Duration::try_from_secs_f64(time_limit).map_err(|_| {
         raise(Error::invalid_input("time_limit must be a positive number of seconds"))
     })?;
-    let mut open = OpenOptions::default();
+    let mut open = remote.apply(OpenOptions::default());
     if let Some(threads) = threads {
         open = open.with_threads(threads);
     }

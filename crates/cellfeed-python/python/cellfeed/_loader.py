@@ -267,6 +267,7 @@ class LoaderIterator:
             if loader._batch_transform is not None:
                 batch = loader._batch_transform(batch)
         except StopIteration:
+            loader._store._warn()
             raise
         except BaseException as error:
             # Reading failed, or a hook raised or was interrupted, and has lost what it was given: nothing

@@ -28,8 +28,15 @@ _Categories = tuple[list[str], bool] | None
 @final
 class Store:
     def __new__(
-        cls, paths: list[str], *, join: str, label: str | None, threads: int | None
+        cls,
+        paths: list[str],
+        *,
+        join: str,
+        label: str | None,
+        threads: int | None,
+        remote: dict[str, Any],
     ) -> Self: ...
+    def take_warnings(self) -> list[str]: ...
     @property
     def is_here(self) -> bool: ...
     @property
@@ -192,6 +199,7 @@ def tune(
     time_limit: float,
     page_cache: str,
     threads: int | None,
+    remote: dict[str, Any],
 ) -> Work: ...
 def command(args: list[str]) -> int: ...
 def check_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -11,6 +12,7 @@ import numpy as np
 from . import _native
 from ._batch import CsrArrays
 from ._optional import need
+from ._remote import remote_options
 from ._sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
@@ -43,6 +45,13 @@ def open(
     join: Join = "inner",
     label: str | None = None,
     threads: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    connections: int | None = None,
+    gap: int | str | None = None,
+    attempts: int | None = None,
+    timeout: float | None = None,
+    cache_dir: PathLike | None = None,
+    cache_size: int | str | None = None,
 ) -> Store:
     """Open a store, or several as one.
 
@@ -54,7 +63,8 @@ def open(
     path
         A file or a folder, or a list of them; also in a bucket, as ``"s3://bucket/atlas.zarr"``
         (``gs://``, ``az://``, ``https://``), with credentials from each cloud's usual environment
-        variables. ``"file.h5mu#mod/rna"`` is a group inside an HDF5 file.
+        variables; the options from ``storage_options`` on are for these. ``"file.h5mu#mod/rna"`` is a
+        group inside an HDF5 file.
         Several are one store that has the cells of the first, then those of the second, and so on.
     join
         The genes of several stores, which are aligned by name: those that all have (``"inner"``), or
@@ -63,11 +73,36 @@ def open(
         The name of an obs column to add, which says for each cell which of several stores it is of.
     threads
         Threads that decode and gather. Default: one per core.
+    storage_options
+        Settings of the object store, as ``{"endpoint": "http://host:9000", "region": "eu-west-1"}`` or
+        ``{"skip_signature": True}``; they go before environment variables. Stores that are pickled, as
+        for worker processes, have them along; they are never shown.
+    connections
+        Requests that are under way at once. Default: 256. Divide it among processes.
+    gap
+        Ranges at most so many bytes apart are one request, as a number or as ``"64KiB"``, the default.
+    attempts
+        How often a request is tried before it has failed. Default: 6.
+    timeout
+        After so many seconds without a byte an attempt has failed. Default: 20.
+    cache_dir
+        A folder of a local disk that keeps what is read from object stores, so that it is read from there
+        the next time. Several processes may share it. Default: the environment variable
+        ``CELLFEED_CACHE_DIR``, else there is no cache.
+    cache_size
+        Bytes that the cache may hold, as a number or as ``"500GiB"``. Default: ``CELLFEED_CACHE_SIZE``,
+        else half of what the disk has free, and at most 64 GiB.
 
     Returns
     -------
     Store
         What was opened.
+
+    Warns
+    -----
+    UserWarning
+        If the cache can no longer be written: after an epoch, when rows were read, or when the store is
+        closed. What it lacks comes from the object store.
 
     Examples
     --------
@@ -93,9 +128,13 @@ def open(
         raise ValueError("no stores to open; name at least one")
     if threads is not None and threads < 1:
         raise ValueError(f"threads is {threads}; it must be at least 1")
-    store = Store._of(names, join=join, label=label, threads=threads)
+    remote = remote_options(
+        storage_options, connections, gap, attempts, timeout, cache_dir, cache_size
+    )
+    store = Store._of(names, join=join, label=label, threads=threads, remote=remote)
     # What is wrong with it is said here.
     store._native  # noqa: B018
+    store._warn()
     return store
 
 
@@ -142,8 +181,15 @@ class Store:
             self._opened = _native.Store(self._paths, **self._options)
         return self._opened
 
+    def _warn(self) -> None:
+        """Says what went wrong without failing anything, as with a cache on a full disk."""
+        if self._opened is not None and self._opened.is_here:
+            for what in self._opened.take_warnings():
+                warnings.warn(what, stacklevel=3)
+
     def close(self) -> None:
         """Close its files. Iterators that run go on; nothing else can be had of it."""
+        self._warn()
         self._closed = True
         self._opened = None
 
@@ -410,6 +456,7 @@ class Matrix:
         wanted = _rows(rows, self._store.n_obs)
         ascending, back = np.unique(wanted, return_inverse=True)
         arrays = self._store._native.read_rows(self._key, ascending.astype(np.uint64))
+        self._store._warn()
         found = CsrArrays(*arrays, shape=(len(ascending), self._about["n_vars"]))
         if len(wanted) == len(ascending) and np.array_equal(back, np.arange(len(back))):
             return found

@@ -180,6 +180,7 @@ def tune(
         time_limit=60.0 if limit is None else limit,
         page_cache=page_cache,
         threads=store.threads if threads is None else whole("threads", threads, 1),
+        remote=store._options["remote"],
     )
     answer = _work.run(work, progress, " steps")
     return Tuned(label, answer["report"], answer["svg"])

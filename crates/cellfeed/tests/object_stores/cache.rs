@@ -37,7 +37,7 @@ fn put(server: &Server, path: &Path) -> String {
     url
 }
 
-fn age(path: &Path, seconds: u64) {
+pub(crate) fn age(path: &Path, seconds: u64) {
     for file in files(path) {
         let then = SystemTime::now() - Duration::from_secs(seconds);
         std::fs::File::options().append(true).open(file).unwrap().set_modified(then).unwrap();

@@ -35,18 +35,29 @@ fn opener(
             true => server.put(path),
             false => server.put_instead(path, &last),
         };
+        // A cache keeps nothing that was written just now, if a list tells of it.
+        crate::cache::age(&server.file(&url), 3600);
         Ok(Arc::clone(cellfeed::open(&url, &options)?.backend()))
     }
 }
 
 fn stores(format: Format, codec: Option<&'static str>) -> Vec<Subject> {
     let server = Server::start();
-    // Each copy is opened anew; threads and connections are shared.
     let options = server.options();
+    stores_of(&server, &options, format, codec)
+}
+
+/// Stores of a server; each copy is opened anew, threads and connections are shared.
+fn stores_of(
+    server: &Arc<Server>,
+    options: &OpenOptions,
+    format: Format,
+    codec: Option<&'static str>,
+) -> Vec<Subject> {
     let few = ["small"];
     let oracles = fixtures::oracles().into_iter().filter(|o| few.contains(&o.name.as_str()));
     let subject = |oracle| {
-        let open = opener(&server, &options);
+        let open = opener(server, options);
         let store = Subject::written(
             &format!("store.{format}"),
             as_kept(oracle),
@@ -99,6 +110,14 @@ fn csr_packed() -> Vec<Subject> {
     stores(Format::Csr, Some("packed"))
 }
 
+/// Behind a cache that is full before long; its folder goes with the server's.
+fn csr_cached() -> Vec<Subject> {
+    let server = Server::start();
+    let remote = server.remote().with_cache(server.root.path().join(".cache"), 256 << 10);
+    let options = OpenOptions::default().with_remote(remote);
+    stores_of(&server, &options, Format::Csr, Some("packed"))
+}
+
 fn parquet() -> Vec<Subject> {
     stores(Format::Parquet, None)
 }
@@ -109,5 +128,6 @@ mod laws {
     conformance!(zarr, super::zarr);
     conformance!(csr_plain, super::csr_plain);
     conformance!(csr_packed, super::csr_packed);
+    conformance!(csr_cached, super::csr_cached);
     conformance!(parquet, super::parquet);
 }

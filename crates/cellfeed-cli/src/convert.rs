@@ -169,8 +169,9 @@ fn options(args: &ConvertArgs) -> Result<ConvertOptions> {
     if let Some(rows) = args.chunk_rows {
         write = write.with_chunk_rows(rows);
     }
-    let mut options =
+    let options =
         ConvertOptions::default().with_write(write).with_raw(!args.no_raw).with_memory(args.memory);
+    let mut options = args.remote.apply_to_destination(options);
     if let Some(format) = args.format {
         options = options.with_format(format);
     }

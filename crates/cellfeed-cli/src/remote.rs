@@ -1,6 +1,6 @@
 //! How object stores are reached: options that every command has which opens a store.
 
-use cellfeed::{OpenOptions, Result, Store};
+use cellfeed::{ConvertOptions, OpenOptions, Result, Store};
 use std::io::Write;
 
 #[cfg(not(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http")))]
@@ -10,7 +10,7 @@ pub(crate) use there::Remote;
 
 #[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http"))]
 mod there {
-    use super::{OpenOptions, Result};
+    use super::{ConvertOptions, OpenOptions, Result};
     use crate::people;
     use cellfeed::Error;
     use cellfeed::object::RemoteOptions;
@@ -89,6 +89,19 @@ mod there {
     impl Remote {
         /// These options beside others.
         pub(crate) fn apply(&self, options: OpenOptions) -> Result<OpenOptions> {
+            let mut remote = self.options();
+            if let Some((dir, size)) = self.cache()? {
+                remote = remote.with_cache(dir, size);
+            }
+            Ok(options.with_remote(remote))
+        }
+
+        /// The same for a destination, of which nothing is kept.
+        pub(crate) fn apply_to_destination(&self, options: ConvertOptions) -> ConvertOptions {
+            options.with_remote(self.options())
+        }
+
+        fn options(&self) -> RemoteOptions {
             let mut remote = RemoteOptions::default();
             for Setting(name, value) in &self.settings {
                 remote = remote.with_setting(name, value);
@@ -106,10 +119,7 @@ mod there {
             if let Some(timeout) = self.timeout {
                 remote = remote.with_timeout(timeout);
             }
-            if let Some((dir, size)) = self.cache()? {
-                remote = remote.with_cache(dir, size);
-            }
-            Ok(options.with_remote(remote))
+            remote
         }
 
         /// Whether there is a cache.
@@ -148,7 +158,7 @@ mod there {
 
 #[cfg(not(any(feature = "aws", feature = "azure", feature = "gcp", feature = "http")))]
 mod none {
-    use super::{OpenOptions, Result};
+    use super::{ConvertOptions, OpenOptions, Result};
 
     /// Nothing: this build reads no object stores.
     #[derive(Debug, Clone, Default, clap::Args)]
@@ -158,6 +168,11 @@ mod none {
         #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as the one that may refuse
         pub(crate) fn apply(&self, options: OpenOptions) -> Result<OpenOptions> {
             Ok(options)
+        }
+
+        #[allow(clippy::unused_self)]
+        pub(crate) fn apply_to_destination(&self, options: ConvertOptions) -> ConvertOptions {
+            options
         }
 
         #[allow(clippy::unused_self)]

@@ -53,7 +53,9 @@ pub(crate) fn connect_to_write(address: &Address, options: &RemoteOptions) -> Re
         #[cfg(feature = "gcp")]
         Kind::Gcs => cloud::gcs(address, options, Waits::Unlimited).map(|(store, _)| both(store)),
         #[cfg(feature = "azure")]
-        Kind::Azure => cloud::azure(address, options, Waits::Unlimited).map(|(store, _)| both(store)),
+        Kind::Azure => {
+            cloud::azure(address, options, Waits::Unlimited).map(|(store, _)| both(store))
+        }
         #[cfg(feature = "http")]
         Kind::Http => Err(Error::unsupported(
             "a web server is not written to: give a path on this machine, or s3://, gs:// or az://",

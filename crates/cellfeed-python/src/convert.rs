@@ -1,6 +1,7 @@
 //! Conversion between formats, and the command line.
 
 use crate::errors::raise;
+use crate::remote::Remote;
 use crate::store::Store;
 use crate::work::Work;
 use cellfeed::{ConvertOptions, Stage, WriteOptions};
@@ -13,7 +14,7 @@ use std::path::PathBuf;
 /// `missing_genes`.
 #[pyfunction]
 #[pyo3(signature = (source, destination, *, format, codec, chunk_rows, shuffle, layers, raw, obs,
-                    genes, memory, overwrite, staging))]
+                    genes, memory, overwrite, staging, remote))]
 pub(crate) fn convert(
     source: &Store,
     destination: PathBuf,
@@ -28,6 +29,7 @@ pub(crate) fn convert(
     memory: u64,
     overwrite: bool,
     staging: Option<PathBuf>,
+    remote: Remote,
 ) -> PyResult<Work> {
     let source = source.get()?.clone();
     let mut write = WriteOptions::default().with_overwrite(overwrite);
@@ -37,7 +39,8 @@ pub(crate) fn convert(
     if let Some(rows) = chunk_rows {
         write = write.with_chunk_rows(rows);
     }
-    let mut options = ConvertOptions::default().with_write(write).with_raw(raw).with_memory(memory);
+    let options = ConvertOptions::default().with_write(write).with_raw(raw).with_memory(memory);
+    let mut options = remote.apply_to_destination(options);
     if let Some(format) = format {
         options = options.with_format(format.parse().map_err(raise)?);
     }

@@ -1,7 +1,7 @@
 //! How object stores are reached, as Python says it.
 
-use cellfeed::OpenOptions;
 use cellfeed::object::RemoteOptions;
+use cellfeed::{ConvertOptions, OpenOptions};
 use pyo3::prelude::*;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +20,22 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    pub(crate) fn apply(self, options: OpenOptions) -> OpenOptions {
+    pub(crate) fn apply(mut self, options: OpenOptions) -> OpenOptions {
+        let cache = self.cache_dir.take();
+        let size = self.cache_size;
+        let remote = self.options();
+        options.with_remote(match cache {
+            Some(dir) => remote.with_cache(dir, size),
+            None => remote,
+        })
+    }
+
+    /// For a destination, of which nothing is kept.
+    pub(crate) fn apply_to_destination(self, options: ConvertOptions) -> ConvertOptions {
+        options.with_remote(self.options())
+    }
+
+    fn options(self) -> RemoteOptions {
         let mut remote = RemoteOptions::default();
         for (name, value) in self.settings {
             remote = remote.with_setting(name, value);
@@ -39,9 +54,6 @@ impl Remote {
             remote =
                 remote.with_timeout(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX));
         }
-        if let Some(dir) = self.cache_dir {
-            remote = remote.with_cache(dir, self.cache_size);
-        }
-        options.with_remote(remote)
+        remote
     }
 }

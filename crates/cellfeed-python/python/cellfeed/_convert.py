@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from . import _native, _work
 from ._options import whole
+from ._remote import remote_options
 from ._sizes import parse_bytes, show_bytes, show_count
 from ._store import Join, Store, _absolute, _names, open
 
@@ -64,6 +65,7 @@ def convert(
     threads: int | None = None,
     overwrite: bool = False,
     staging: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Converted:
     """Convert a store into another format.
@@ -109,6 +111,8 @@ def convert(
     staging
         The folder in which a store for a bucket is put together, which takes as much as the store; the
         system's for what is temporary by default.
+    storage_options
+        Settings of the object stores that source and destination are in, as in `cellfeed.open`.
     progress
         Whether to show a progress bar, if tqdm is installed.
 
@@ -118,7 +122,7 @@ def convert(
         What was written, and what was left out.
     """
     if not isinstance(source, Store):
-        source = open(source, join=join, threads=threads)
+        source = open(source, join=join, threads=threads, storage_options=storage_options)
     source = source._with_threads(threads)
     work = _native.convert(
         source._native,
@@ -134,6 +138,7 @@ def convert(
         memory=parse_bytes(memory, "memory"),
         overwrite=bool(overwrite),
         staging=None if staging is None else os.path.abspath(os.fspath(staging)),
+        remote=remote_options(storage_options, None, None, None, None, None, None),
     )
     done = _work.run(work, progress, " cells")
     done["left_out"] = tuple(tuple(pair) for pair in done["left_out"])

@@ -179,6 +179,7 @@ def convert(
     memory: int,
     overwrite: bool,
     staging: str | None,
+    remote: dict[str, Any],
 ) -> Work: ...
 def diversity(
     plan: Plan, labels: Labels, *, window: int, epoch: int, minibatches: int | None

@@ -122,6 +122,9 @@ mod cloud {
     use object_store::{ClientOptions, RetryConfig};
     use std::str::FromStr;
 
+    /// A store, and the endpoint or account that tells it from others of the same URL.
+    pub(super) type Found<T> = Result<(T, String)>;
+
     fn client(options: &RemoteOptions, waits: Waits) -> ClientOptions {
         let client = ClientOptions::new()
             .with_connect_timeout(options.timeout / 2)
@@ -154,10 +157,6 @@ mod cloud {
         ))
         .with("url", address)
     }
-
-    #[cfg(feature = "aws")]
-    /// A store, and the endpoint or account that tells it from others of the same URL.
-    pub(super) type Found<T> = Result<(T, String)>;
 
     #[cfg(feature = "aws")]
     pub(super) fn s3(

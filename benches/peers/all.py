@@ -148,7 +148,9 @@ def contestants(args, cellfeed, python, at):
 
     def rust(store, *how):
         run = [cellfeed, "stream", at[store], *how, "--json"]
-        return [*run, *timed], [at[store]], [*run, "--label", args.label]
+        # The same plan, whatever the store; an SCDL folder has no labels.
+        labelled = [cellfeed, "stream", at["csr"], *how, "--json", "--label", args.label]
+        return [*run, *timed], [at[store]], labelled
 
     def script(name, *how, folder=HERE, extra=(), also=()):
         stores = [at[store] for store in (how[0], *also)]
@@ -186,9 +188,9 @@ def contestants(args, cellfeed, python, at):
         },
         BEST: {
             "Cellfeed .csr": rust("csr", *common),
-            "Cellfeed .csr, Python": loader("csr", *common, "--strategy", "stratified-position"),
+            "Cellfeed .csr, Python": loader("csr", *common, "--strategy", "stratified"),
             "Cellfeed .h5ad": rust("h5ad", *common),
-            "Cellfeed .h5ad, Python": loader("h5ad", *common, "--strategy", "stratified-position"),
+            "Cellfeed .h5ad, Python": loader("h5ad", *common, "--strategy", "stratified"),
             "scDataset .h5ad, 2 workers": script("scdataset_stream.py", "h5ad", *plan, "--workers", 2),
             "annbatch 512 x 32": script("annbatch_stream.py", "zarr64", *common),
             "SCDL": scdl,

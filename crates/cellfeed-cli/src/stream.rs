@@ -111,9 +111,9 @@ pub(crate) struct StreamArgs {
     /// Memory for fetches and waiting minibatches.
     #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = people::parse_bytes)]
     pub(crate) memory: u64,
-    /// Fetches that may be read ahead, memory permitting.
-    #[arg(long, value_name = "FETCHES", default_value_t = 1)]
-    pub(crate) read_ahead: usize,
+    /// Fetches that may be read ahead, memory permitting [default: 1; of a store behind a URL 4].
+    #[arg(long, value_name = "FETCHES")]
+    pub(crate) read_ahead: Option<usize>,
     /// How plain .csr stores are read.
     #[arg(long, value_enum, default_value = "auto")]
     pub(crate) access: AccessName,

@@ -17,7 +17,8 @@ pub struct Hints {
     /// How many rows one storage unit (chunk, page) of `X` holds, about; blocks well below it read
     /// more than they need.
     pub chunk_rows: Option<f64>,
-    /// How many fetches are worth reading at once: 1 where one keeps disk and cores busy.
+    /// How many fetches are worth reading at once: 1 where one keeps disk and cores busy. More than two,
+    /// where each read waits long, are also read ahead unless the loader's options say otherwise.
     pub concurrency: usize,
 }
 

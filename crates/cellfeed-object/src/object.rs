@@ -13,7 +13,8 @@ use cellfeed_core::io::{ByteSource, Engine, coalesce};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{Error, Result};
 use futures::future::BoxFuture;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, GetResult, ObjectStore, ObjectStoreExt};
 use std::fmt;
 use std::ops::Range;
@@ -328,8 +329,9 @@ impl Inner {
             let pieces = std::mem::replace(&mut pieces, tail);
             work.push(self.request(client, origin, run.span, pieces).boxed());
         }
-        let most = client.options.connections;
-        stream::iter(work).buffer_unordered(most).try_collect::<()>().await?;
+        // All wait in line for a connection, and the line is served in order: what was asked for first,
+        // as a fetch that is wanted sooner, comes first, and is decoded while the next one comes.
+        work.into_iter().collect::<FuturesUnordered<_>>().try_collect::<()>().await?;
         Ok((requests, read))
     }
 

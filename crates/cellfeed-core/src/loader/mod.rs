@@ -181,10 +181,10 @@ impl Inner {
     async fn drive(&self, epochs: Range<u64>, share: Share, queue: &Queue) {
         let budget = Budget::new(self.options.memory / 8 * 5);
         // The fetch that is gathered, and those read ahead.
-        let places = Budget::new(as_u64(self.options.read_ahead) + 1);
+        let places = Budget::new(as_u64(self.read_ahead()) + 1);
         // One plan waits beside the one that is read.
         let (planned, plans) = mpsc::channel(0);
-        let (fetched, gathered) = mpsc::channel(self.options.read_ahead);
+        let (fetched, gathered) = mpsc::channel(self.read_ahead());
         futures::join!(
             self.plan(epochs, share, planned),
             self.read(plans, &budget, &places, fetched),
@@ -228,10 +228,17 @@ impl Inner {
         usize::try_from(self.options.memory / 16).unwrap_or(usize::MAX)
     }
 
+    /// How many fetches may be read or wait: what the options say, or one, or as many as a store wants
+    /// that is far away.
+    fn read_ahead(&self) -> usize {
+        let liked = self.backend.hints().concurrency;
+        self.options.read_ahead.unwrap_or(if liked > 2 { liked } else { 1 })
+    }
+
     /// How many fetches are read at the same time. More would share the same cores and disk, and
     /// the first of them would be complete the later for it.
     fn reading(&self) -> usize {
-        self.backend.hints().concurrency.clamp(1, self.options.read_ahead)
+        self.backend.hints().concurrency.clamp(1, self.read_ahead())
     }
 
     /// Reads fetches ahead, in order.

@@ -15,12 +15,13 @@ pub struct LoaderOptions {
     pub(super) output: OutputType,
     pub(super) transform: Transform,
     pub(super) memory: u64,
-    pub(super) read_ahead: usize,
+    pub(super) read_ahead: Option<usize>,
     pub(super) engine: Option<Arc<Engine>>,
 }
 
 impl Default for LoaderOptions {
-    /// `X` as CSR of `f32`, no obs columns, 1 GiB, one fetch ahead.
+    /// `X` as CSR of `f32`, no obs columns, 1 GiB, as many fetches ahead as the store likes: one,
+    /// four where it is far away.
     fn default() -> Self {
         Self {
             matrix: MatrixKey::X,
@@ -29,7 +30,7 @@ impl Default for LoaderOptions {
             output: OutputType::F32,
             transform: Transform::default(),
             memory: 1 << 30,
-            read_ahead: 1,
+            read_ahead: None,
             engine: None,
         }
     }
@@ -80,10 +81,11 @@ impl LoaderOptions {
 
     /// How many fetches may be read or wait beside the one that is gathered, memory permitting. At
     /// least 1. More help where the consumer or the disk is unsteady; each costs the page faults
-    /// of its buffers once.
+    /// of its buffers once. By default, or for none, one, and four where each read
+    /// waits long.
     #[must_use]
-    pub fn with_read_ahead(mut self, fetches: usize) -> Self {
-        self.read_ahead = fetches.max(1);
+    pub fn with_read_ahead(mut self, fetches: impl Into<Option<usize>>) -> Self {
+        self.read_ahead = fetches.into().map(|n| n.max(1));
         self
     }
 

@@ -85,7 +85,8 @@ class Loader(Planned):
     memory
         Bytes that fetches and waiting minibatches may take, as a number or as ``"2GiB"``.
     read_ahead
-        Fetches that may be read or wait beside the one in use.
+        Fetches that may be read or wait beside the one in use: by default one, four of a store behind a
+        URL.
     fetch_transform
         A function that is called with all cells of a fetch as one `Batch` and returns what is to be cut
         into minibatches: a `Batch`, or anything that ``[start:stop]`` cuts.
@@ -128,7 +129,7 @@ class Loader(Planned):
         world_size: int | None = None,
         threads: int | None = None,
         memory: int | str = "1GiB",
-        read_ahead: int = 1,
+        read_ahead: int | None = None,
         fetch_transform: Callable[[Batch], Any] | None = None,
         batch_transform: Callable[[Any], Any] | None = None,
         pin_memory: bool = False,
@@ -172,7 +173,7 @@ class Loader(Planned):
             "layout": layout,
             "dtype": value_type(dtype),
             "memory": parse_bytes(memory, "memory"),
-            "read_ahead": whole("read_ahead", read_ahead, 1),
+            "read_ahead": None if read_ahead is None else whole("read_ahead", read_ahead, 1),
             "genes": self._genes,
             "normalize_total": number("normalize_total", normalize_total),
             "log1p": bool(log1p),

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::executor::block_on;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// Row r holds genes r % 5 and 5 + r % 3 with values r and r + 0.5.
@@ -189,6 +190,16 @@ struct Odd {
     fails_from: u64,
     hangs: bool,
     held: u64,
+    /// How many fetches it likes to be read at once, and how many are.
+    liked: usize,
+    reading: Arc<AtomicUsize>,
+}
+
+impl Odd {
+    fn new(n: u64) -> Self {
+        let (inner, reading) = (store(n), Arc::default());
+        Self { inner, fails_from: n + 1, hangs: false, held: 0, liked: 1, reading }
+    }
 }
 
 #[async_trait]
@@ -197,12 +208,13 @@ impl Backend for Odd {
         self.inner.schema()
     }
     fn hints(&self) -> Hints {
-        self.inner.hints()
+        Hints { concurrency: self.liked, ..self.inner.hints() }
     }
     fn cost(&self, _: &MatrixKey, _: &RowRanges) -> Result<ReadCost> {
         Ok(ReadCost { bytes_held: self.held, exact: true, ..ReadCost::default() })
     }
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.reading.fetch_add(1, Relaxed);
         if self.hangs {
             futures::future::pending::<()>().await;
         }
@@ -224,7 +236,7 @@ impl Backend for Odd {
 
 #[test]
 fn an_error_comes_in_its_place_and_ends_the_run() {
-    let odd = Odd { inner: store(96), fails_from: 72, hangs: false, held: 0 };
+    let odd = Odd { fails_from: 72, ..Odd::new(96) };
     let options = PlanOptions::default().with_batch_size(6).with_fetch_factor(4);
     let plan = Plan::new(96, Strategy::Streaming { shuffle: true }, &options).unwrap();
     let loader = Loader::new(Arc::new(odd), plan, LoaderOptions::default()).unwrap();
@@ -235,7 +247,7 @@ fn an_error_comes_in_its_place_and_ends_the_run() {
 
 #[test]
 fn dropping_a_run_that_hangs_returns() {
-    let odd = Odd { inner: store(96), fails_from: 100, hangs: true, held: 0 };
+    let odd = Odd { hangs: true, ..Odd::new(96) };
     let loader = Loader::new(Arc::new(odd), plan(96), LoaderOptions::default()).unwrap();
     let start = Instant::now();
     drop(loader.epoch(0).unwrap());
@@ -249,8 +261,28 @@ fn dropping_a_run_that_hangs_returns() {
 }
 
 #[test]
+fn a_store_that_is_far_is_read_as_many_fetches_ahead_as_it_likes() {
+    // What it likes, what the options say, and what is read at once.
+    for (liked, said, at_once) in [(1, None, 1), (2, None, 1), (4, None, 4), (4, Some(2), 2)] {
+        let odd = Odd { hangs: true, liked, ..Odd::new(960) };
+        let reading = Arc::clone(&odd.reading);
+        let options = LoaderOptions::default().with_read_ahead(said);
+        let loader = Loader::new(Arc::new(odd), plan(960), options).unwrap();
+        let run = loader.epoch(0).unwrap();
+        let start = Instant::now();
+        while reading.load(Relaxed) < at_once && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Time for one too many.
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(reading.load(Relaxed), at_once, "{liked} {said:?}");
+        drop(run);
+    }
+}
+
+#[test]
 fn a_fetch_over_budget_says_what_would_fit() {
-    let odd = Odd { inner: store(96), fails_from: 100, hangs: false, held: 100 << 20 };
+    let odd = Odd { held: 100 << 20, ..Odd::new(96) };
     let options = LoaderOptions::default().with_memory(64 << 20);
     let loader = Loader::new(Arc::new(odd), plan(96), options).unwrap();
     let error = loader.epoch(0).unwrap().next().unwrap().unwrap_err();

@@ -192,3 +192,18 @@ def save(result, path):
         writer.writeheader()
         writer.writerows(result["runs"])
     print("wrote", path.name, "and", path.with_suffix(".csv").name, file=sys.stderr)
+
+
+# Options that say where something is, or nothing of the runs.
+PLACES = ("stores", "folder", "cellfeed", "roofline", "note", "out")
+
+
+def keep(args, what, summaries, runs, **more):
+    """Saves what a script found, with the facts of the machine and its options, if `--out` asks for it."""
+    if not args.out:
+        return
+    options = {key: value for key, value in vars(args).items() if key not in PLACES}
+    save({
+        "what": what, "note": args.note, **facts(), **more, "options": options,
+        "summaries": summaries, "runs": runs,
+    }, args.out)

@@ -147,14 +147,7 @@ def main():
         for store in args.stores
     ]
     tell(summaries)
-    if args.out:
-        harness.save({
-            "what": "formats beside the bare limits of the machine, page cache warm", "note": args.note,
-            **harness.facts(),
-            "options": {key: value for key, value in vars(args).items()
-                        if key not in ("stores", "cellfeed", "roofline", "note", "out")},
-            "summaries": summaries, "runs": runs,
-        }, args.out)
+    harness.keep(args, "formats beside the bare limits of the machine, page cache warm", summaries, runs)
     return 1 if any("error" in run for run in runs) else 0
 
 

@@ -96,16 +96,8 @@ def main():
     print(harness.table(
         rows, ["run", "cells/s", "speed-up", "CPU s/100k", "peak MB", "open s"]
     ))
-    if args.out:
-        options = {
-            key: value for key, value in vars(args).items()
-            if key not in ("stores", "cellfeed", "note", "out")
-        }
-        harness.save({
-            "what": "cellfeed stream over threads and memory", "note": args.note,
-            **harness.facts(), "cellfeed": harness.first_line(cellfeed, "--version"),
-            "options": options, "summaries": summaries, "runs": runs,
-        }, args.out)
+    harness.keep(args, "cellfeed stream over threads and memory", summaries, runs,
+                 cellfeed=harness.first_line(cellfeed, "--version"))
     return 0 if all("error" not in run for run in runs) else 1
 
 

@@ -112,14 +112,7 @@ def main():
             ])
     print("\n" + harness.table(rows, ["cells", "open s", "first ms", "ms a fetch", "peak MB"]))
     print("\na fetch is 16,384 cells")
-    if args.out:
-        harness.save({
-            "what": "opening, memory and fetches by the number of cells", "note": args.note,
-            **harness.facts(),
-            "options": {key: value for key, value in vars(args).items()
-                        if key not in ("folder", "cellfeed", "note", "out")},
-            "summaries": summaries, "runs": runs,
-        }, args.out)
+    harness.keep(args, "opening, memory and fetches by the number of cells", summaries, runs)
     return 1 if any("error" in run for run in runs) else 0
 
 

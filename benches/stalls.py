@@ -104,16 +104,8 @@ def main():
     print(harness.table(
         rows, ["run", "cells/s", "first ms", "waited %", "p50 ms", "p99 ms", "longest ms"]
     ))
-    if args.out:
-        options = {
-            key: value for key, value in vars(args).items()
-            if key not in ("stores", "cellfeed", "note", "out")
-        }
-        harness.save({
-            "what": "cellfeed stream with a consumer that sleeps", "note": args.note,
-            **harness.facts(), "cellfeed": harness.first_line(cellfeed, "--version"),
-            "options": options, "summaries": summaries, "runs": runs,
-        }, args.out)
+    harness.keep(args, "cellfeed stream with a consumer that sleeps", summaries, runs,
+                 cellfeed=harness.first_line(cellfeed, "--version"))
     return 0 if all("error" not in run for run in runs) else 1
 
 

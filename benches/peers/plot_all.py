@@ -9,7 +9,7 @@ import math
 import pathlib
 import sys
 
-from plot_h5ad import text
+from plot_h5ad import page, text
 
 WIDTH, LEFT, RIGHT, TOP = 760, 200, 150, 84
 BAR, GAP, GROUP = 16, 5, 30
@@ -69,11 +69,7 @@ def draw(title, summaries, machine, options):
         f"fastest; logarithmic; {machine['cpu']}, {machine['cores']} cores"
     )
     head = [text(12, 24, title, weight="bold", size=15), text(12, 44, detail, size=11)]
-    return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" '
-        f'viewBox="0 0 {WIDTH} {y}" font-family="sans-serif">',
-        f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>', *lines, *head, *out, "</svg>", "",
-    ])
+    return page(WIDTH, y, [*lines, *head, *out])
 
 
 if __name__ == "__main__":

@@ -49,10 +49,15 @@ def draw(result):
         f"fastest; {result['cpu']}, {result['cores']} cores"
     )
     head = [text(12, 24, title, weight="bold", size=15), text(12, 44, detail, size=11)]
+    return page(WIDTH, y, [*head, *out])
+
+
+def page(width, height, parts):
+    """An SVG with a white ground."""
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" '
-        f'viewBox="0 0 {WIDTH} {y}" font-family="sans-serif">',
-        f'<rect width="{WIDTH}" height="{y}" fill="#fff"/>', *head, *out, "</svg>", "",
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif">',
+        f'<rect width="{width}" height="{height}" fill="#fff"/>', *parts, "</svg>", "",
     ])
 
 

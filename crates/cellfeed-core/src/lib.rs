@@ -1,6 +1,6 @@
 //! Quasi-random minibatches of single-cell data: the sampler, the loader, and the [`Backend`] trait
 //! behind which storage formats stand.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(

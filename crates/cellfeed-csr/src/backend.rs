@@ -3,13 +3,13 @@
 use crate::columns::{Column, read_table};
 use crate::header::{Header, NAME};
 use crate::layout::{self, Opened, Tables};
-use crate::options::{Access, CsrOptions};
+use crate::options::CsrOptions;
 use crate::read::Matrix;
 use crate::roofline;
 use crate::scdl;
 use arrow_array::ArrayRef;
 use async_trait::async_trait;
-use cellfeed_core::io::{Engine, FileSet, Folder, Roofline};
+use cellfeed_core::io::{Access, Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
     Schema, Table, take_rows,

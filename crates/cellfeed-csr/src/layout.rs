@@ -3,10 +3,9 @@
 
 use crate::columns::{Column, check_file};
 use crate::header::{FileEntry, Header, LayoutName, MatrixEntry, NAME, TableEntry};
-use crate::map::MappedFile;
 use crate::packed::PackedMatrix;
 use crate::read::{Array, Matrix, PlainMatrix};
-use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile};
+use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile, MappedFile};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets,
     Schema, ValueType, VarSchema, typed,
@@ -244,7 +243,11 @@ fn open_rows(
     // Not through the folder, which closes files when too many are open.
     let path = root.join(&entry.path);
     let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
-    Ok((file, Some(MappedFile::open(&path, entry.bytes)?)))
+    let map = file.map()?;
+    if let Some(map) = &map {
+        map.check(entry.bytes, file.location())?;
+    }
+    Ok((file, map))
 }
 
 /// Bytes of row offsets that are read at a time.

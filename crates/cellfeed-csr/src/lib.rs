@@ -8,7 +8,6 @@
 //! layout.rs    header and files to schema, every length checked
 //! scdl.rs      the same for BioNeMo SCDL folders
 //! columns.rs   obs and var columns, an Arrow file each
-//! map.rs       the memory map: the one place with unsafe code
 //! read.rs      rows to segments, by the map or by reads
 //! roofline.rs  bare limits, for benchmarks
 //! packed/      rows packed into bits
@@ -17,14 +16,13 @@
 //!
 //! The bytes are specified in `docs/csr-format.md`. A plain store needs no decoding: with the map, the
 //! loader's gather copies values straight from the page cache into the minibatch.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::cast_possible_truncation, reason = "small numbers"))]
 
 mod backend;
 mod columns;
 mod header;
 mod layout;
-mod map;
 mod options;
 mod packed;
 mod read;
@@ -33,5 +31,6 @@ mod scdl;
 mod write;
 
 pub use backend::{CsrBackend, looks_like};
-pub use options::{Access, CsrOptions};
+pub use cellfeed_core::io::Access;
+pub use options::CsrOptions;
 pub use write::{CODECS, create};

@@ -1,17 +1,6 @@
 //! How to open a store.
 
-/// How plain matrices are read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Access {
-    /// By the map where the page cache holds the rows, else by reads: looked at anew for each fetch.
-    #[default]
-    Auto,
-    /// By the map alone: no copy, but a page that is not in memory is waited for, one after the other.
-    Map,
-    /// By positional reads alone, many at once.
-    Read,
-}
+use cellfeed_core::io::Access;
 
 /// Options of [`CsrBackend::open`](crate::CsrBackend::open).
 #[derive(Debug, Clone, Default)]

@@ -1,11 +1,9 @@
 //! Rows to segments: views of the map where the page cache holds the rows, else one buffer filled by
 //! positional reads, many at once.
 
-use crate::map::MappedFile;
-use crate::options::Access;
 use crate::packed::PackedMatrix;
 use arrow_buffer::ScalarBuffer;
-use cellfeed_core::io::{ByteSource, Engine};
+use cellfeed_core::io::{Access, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
@@ -127,17 +125,12 @@ impl PlainMatrix {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
-        let by_map = match access {
-            _ if self.indices.map.is_none() => false,
-            Access::Map => true,
-            Access::Read => false,
-            Access::Auto => {
-                let (this, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
-                let resident = move |a: &Array| a.file.resident(&a.ranges(&elements));
-                engine.blocking(move || Ok(resident(&this.indices) && resident(&this.data))).await?
-            }
+        let (these, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
+        let resident = move || {
+            let resident = |a: &Array| a.file.resident(&a.ranges(&elements));
+            resident(&these.indices) && resident(&these.data)
         };
-        if by_map {
+        if self.indices.map.is_some() && access.by_map(engine, resident).await? {
             for array in [&self.indices, &self.data] {
                 count_mapped(engine, &array.ranges(&self.offsets.element_ranges(&rows)));
             }

@@ -5,7 +5,7 @@
 //! plain memory map reaches 3 %.
 
 use super::source::{Run, coalesce};
-use super::{Buffer, ByteSource, CoalesceOptions, Engine};
+use super::{Buffer, ByteSource, CoalesceOptions, Engine, MappedFile};
 use crate::spans::Origin;
 use crate::{Error, ErrorKind, Result};
 use async_trait::async_trait;
@@ -102,6 +102,13 @@ impl ByteSource for LocalFile {
         self.inner.resident(ranges)
     }
 
+    fn map(&self) -> Result<Option<MappedFile>> {
+        let Inner { file, location, len, .. } = &*self.inner;
+        let file = file.try_clone();
+        let file = file.map_err(|e| Error::io("cannot map", e).with("file", location))?;
+        MappedFile::new(file, *len, location).map(Some)
+    }
+
     async fn get_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Bytes> {
         let wanted = self.inner.check(&ranges)?;
         if wanted == 0 {
@@ -161,12 +168,7 @@ impl Inner {
         let mut total = 0u64;
         for range in ranges {
             if range.start > range.end || range.end > self.len {
-                return Err(Error::corrupt(format!(
-                    "bytes {}..{} are wanted, but the file has {}; it is truncated or damaged",
-                    range.start, range.end, self.len
-                ))
-                .with("file", &self.location)
-                .with("offset", range.start));
+                return Err(Error::past_the_end(range, self.len, &self.location));
             }
             total = total.saturating_add(range.end - range.start);
         }

@@ -8,6 +8,7 @@ mod engine;
 mod files;
 mod folder;
 mod local;
+mod map;
 mod roofline;
 mod source;
 mod staging;
@@ -19,6 +20,7 @@ pub use engine::{Engine, EngineOptions};
 pub use files::FileSet;
 pub use folder::{Entry, Folder, check_name};
 pub use local::LocalFile;
+pub use map::{Access, MappedFile};
 #[doc(hidden)]
 pub use roofline::Roofline;
 pub use source::{ByteSource, CoalesceOptions, Run, coalesce};

@@ -1,5 +1,6 @@
 //! The byte source: how a backend's planned byte ranges become bytes.
 
+use super::MappedFile;
 use crate::Result;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -75,6 +76,14 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// known.
     fn resident(&self, _ranges: &[Range<u64>]) -> bool {
         false
+    }
+
+    /// All bytes as memory, where they are a file of this machine. Blocks for a moment.
+    ///
+    /// # Errors
+    /// As [`MappedFile::new`].
+    fn map(&self) -> Result<Option<MappedFile>> {
+        Ok(None)
     }
 
     /// Whether a read waits long for its first byte, as one over a network does: then few large reads

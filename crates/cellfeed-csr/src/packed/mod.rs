@@ -10,12 +10,10 @@ mod write;
 
 pub(crate) use write::PackedRows;
 
-use crate::map::MappedFile;
-use crate::options::Access;
 use crate::read::count_mapped;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
-use cellfeed_core::io::{Buffer, ByteSource, Engine};
+use cellfeed_core::io::{Access, Buffer, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
@@ -117,16 +115,9 @@ impl PackedMatrix {
             return Ok(CsrRows::default());
         }
         let ranges = self.starts.element_ranges(rows);
-        let by_map = match access {
-            _ if self.map.is_none() => false,
-            Access::Map => true,
-            Access::Read => false,
-            Access::Auto => {
-                let (this, ranges) = (Arc::clone(self), ranges.clone());
-                let probe = move || Ok(this.file.resident(&ranges));
-                engine.blocking(probe).await?
-            }
-        };
+        let (this, wanted) = (Arc::clone(self), ranges.clone());
+        let resident = move || this.file.resident(&wanted);
+        let by_map = self.map.is_some() && access.by_map(engine, resident).await?;
         let raw = match &self.map {
             Some(map) if by_map => {
                 map.check(self.file.len(), self.file.location())?;

@@ -7,7 +7,7 @@ use crate::trace::{self, Totals, Trace};
 use crate::transforming::Transforming;
 use crate::waits::Waits;
 use crate::{interrupt, usage};
-use cellfeed::csr::{Access, CsrOptions};
+use cellfeed::io::Access;
 use cellfeed::spans::TARGET;
 use cellfeed::{
     ConcatOptions, Digest, Error, Join, Layout, LoaderOptions, MatrixKey, Minibatch, OpenOptions,
@@ -35,7 +35,7 @@ impl JoinName {
     }
 }
 
-/// How plain .csr stores are read.
+/// How files are read whose rows are stored as they are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum AccessName {
     /// By the map where the page cache holds the rows, else by reads; looked at for each fetch.
@@ -47,12 +47,12 @@ pub(crate) enum AccessName {
 }
 
 impl AccessName {
-    fn options(self) -> CsrOptions {
-        CsrOptions::default().with_access(match self {
+    fn access(self) -> Access {
+        match self {
             Self::Auto => Access::Auto,
             Self::Map => Access::Map,
             Self::Read => Access::Read,
-        })
+        }
     }
 }
 
@@ -114,9 +114,9 @@ pub(crate) struct StreamArgs {
     /// Fetches that may be read ahead, memory permitting [default: 1; of a store behind a URL 4].
     #[arg(long, value_name = "FETCHES")]
     pub(crate) read_ahead: Option<usize>,
-    /// How plain .csr stores are read.
-    #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) access: AccessName,
+    /// How .csr stores and uncompressed .h5ad files are read [default: .csr auto, .h5ad read].
+    #[arg(long, value_enum)]
+    pub(crate) access: Option<AccessName>,
     /// Stop after so many seconds.
     #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
     pub(crate) seconds: Option<f64>,
@@ -198,8 +198,7 @@ pub(crate) fn run(args: &StreamArgs) -> Result<()> {
 }
 
 fn open(args: &StreamArgs) -> Result<Store> {
-    let mut options =
-        OpenOptions::default().with_keep_bytes(args.memory / 4).with_csr(args.access.options());
+    let mut options = OpenOptions::default().with_keep_bytes(args.memory / 4);
     if let Some(threads) = args.threads {
         options = options.with_threads(threads.into());
     }
@@ -207,6 +206,9 @@ fn open(args: &StreamArgs) -> Result<Store> {
     if args.libhdf5 {
         use cellfeed::hdf5::{Hdf5Options, Reader};
         options = options.with_hdf5(Hdf5Options::default().with_reader(Reader::Libhdf5));
+    }
+    if let Some(access) = args.access {
+        options = options.with_access(access.access());
     }
     open_many(&args.stores, &args.remote.apply(options)?, &args.join.options())
 }

@@ -106,7 +106,7 @@ impl Hdf5Backend {
                 Arc::new(container::open_libhdf5(path, Limits::default())?)
             }
         };
-        let context = Context::new(engine, source, container);
+        let context = Context::new(engine, source, container, options.access)?;
         // One deep stack for all the metadata.
         let opened = container::guard::deep(|| {
             futures::executor::block_on(layout::open(&context, &options.root))

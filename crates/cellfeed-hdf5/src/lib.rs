@@ -24,6 +24,7 @@ mod read;
 mod write;
 
 pub use backend::Hdf5Backend;
+pub use cellfeed_core::io::Access;
 pub use options::{Hdf5Options, Reader};
 pub use write::{
     ColumnValues, Compression, Frame, H5adWriter, IndexType, Items, Strings, WriteOptions, Written,

@@ -1,5 +1,7 @@
 //! How to open a file.
 
+use cellfeed_core::io::Access;
+
 /// Which reader parses the metadata and makes the chunk tables. Elements are read and decoded by
 /// Cellfeed itself either way, but for filters that it does not know.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,10 +17,17 @@ pub enum Reader {
 }
 
 /// Options of [`Hdf5Backend::open`](crate::Hdf5Backend::open).
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Hdf5Options {
     pub(crate) reader: Reader,
     pub(crate) root: String,
+    pub(crate) access: Access,
+}
+
+impl Default for Hdf5Options {
+    fn default() -> Self {
+        Self { reader: Reader::default(), root: String::new(), access: Access::Read }
+    }
 }
 
 impl Hdf5Options {
@@ -26,6 +35,16 @@ impl Hdf5Options {
     #[must_use]
     pub fn with_reader(mut self, reader: Reader) -> Self {
         self.reader = reader;
+        self
+    }
+
+    /// Chooses between map and reads, for CSR matrices that are neither compressed nor converted; all
+    /// else is read. Default: [`Access::Read`]. The map saves a copy. But a file that is written anew
+    /// in its place, as anndata writes, is first cut short, and that ends a process which has it mapped
+    /// (SIGBUS), where a read fails with an error.
+    #[must_use]
+    pub fn with_access(mut self, access: Access) -> Self {
+        self.access = access;
         self
     }
 

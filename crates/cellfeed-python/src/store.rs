@@ -41,7 +41,7 @@ impl Store {
 impl Store {
     /// Opens one store, or several as one.
     #[new]
-    #[pyo3(signature = (paths, *, join, label, threads, remote))]
+    #[pyo3(signature = (paths, *, join, label, threads, remote, access=None))]
     fn new(
         py: Python<'_>,
         paths: Vec<String>,
@@ -49,10 +49,14 @@ impl Store {
         label: Option<String>,
         threads: Option<usize>,
         remote: Remote,
+        access: Option<&str>,
     ) -> PyResult<Self> {
         let mut options = remote.apply(OpenOptions::default());
         if let Some(threads) = threads {
             options = options.with_threads(threads);
+        }
+        if let Some(access) = access {
+            options = options.with_access(access.parse().map_err(raise)?);
         }
         let join = match join {
             "inner" => Join::Inner,

@@ -99,6 +99,19 @@ def test_a_repr_tells_what_it_is(store):
     assert "1003 x 120" in repr(store.X) and "log" in repr(store.layers)
 
 
+@pytest.mark.parametrize("format", ["h5ad", "csr"])
+@pytest.mark.parametrize("access", ["auto", "map", "read"])
+def test_rows_are_the_same_however_they_come_out_of_the_file(stores, adata, format, access):
+    store = cellfeed.open(stores[format], access=access)
+    for other in (store, pickle.loads(pickle.dumps(store))):
+        assert np.array_equal(other.X[3:40].toarray(), adata.X[3:40].toarray())
+
+
+def test_an_access_that_there_is_not_is_refused(h5ad):
+    with pytest.raises(ValueError, match="auto, map, read"):
+        cellfeed.open(h5ad, access="mmap")
+
+
 def test_stores_are_pickled_by_their_path(h5ad, adata, monkeypatch, folder):
     monkeypatch.chdir(folder)
     store = cellfeed.open(os.path.relpath(h5ad))

@@ -50,6 +50,22 @@ impl OpenOptions {
         self
     }
 
+    /// How rows that are stored as they are wanted come out of local files: of `.csr` stores, and of
+    /// `.h5ad` files that are not compressed. Each has its own default: see there.
+    #[cfg(any(feature = "csr", feature = "hdf5"))]
+    #[must_use]
+    pub fn with_access(mut self, access: cellfeed_core::io::Access) -> Self {
+        #[cfg(feature = "csr")]
+        {
+            self.csr = self.csr.with_access(access);
+        }
+        #[cfg(feature = "hdf5")]
+        {
+            self.hdf5 = self.hdf5.with_access(access);
+        }
+        self
+    }
+
     /// How object stores are reached, for stores behind URLs. Clones of these options share threads and
     /// connections.
     #[cfg(feature = "object")]

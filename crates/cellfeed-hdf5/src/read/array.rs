@@ -9,7 +9,7 @@ use crate::container::{
     ByteOrder, ChunkTable, Container, Dataset, ElementType, Storage, StoredChunk,
 };
 use bytes::Bytes;
-use cellfeed_core::io::{Buffer, ByteSource, Engine};
+use cellfeed_core::io::{Access, Buffer, ByteSource, Engine, MappedFile};
 use cellfeed_core::{Error, Result};
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -22,6 +22,9 @@ pub(crate) struct Context {
     pub(crate) engine: Arc<Engine>,
     pub(crate) source: Arc<dyn ByteSource>,
     pub(crate) container: Arc<dyn Container>,
+    pub(crate) access: Access,
+    /// None where the file is not, or must not be, mapped.
+    pub(crate) map: Option<MappedFile>,
     /// Chunk tables in use, by path: describing an array and reading it share one.
     tables: Arc<Mutex<HashMap<String, Weak<ChunkTable>>>>,
 }
@@ -31,8 +34,10 @@ impl Context {
         engine: Arc<Engine>,
         source: Arc<dyn ByteSource>,
         container: Arc<dyn Container>,
-    ) -> Self {
-        Self { engine, source, container, tables: Arc::default() }
+        access: Access,
+    ) -> Result<Self> {
+        let map = if access == Access::Read { None } else { source.map()? };
+        Ok(Self { engine, source, container, access, map, tables: Arc::default() })
     }
 
     /// The chunk table of the dataset at `path`, made anew unless somebody has it.
@@ -264,6 +269,19 @@ impl StoredArray {
             }
             Kind::Contiguous(None) | Kind::Library { .. } => Vec::new(),
         }
+    }
+
+    /// Whether the file holds just the bytes that reading these elements answers.
+    pub(super) fn is_as_wanted(&self, ranges: &[Range<u64>], convert: Convert) -> bool {
+        self.is_native(convert)
+            && match &self.kind {
+                Kind::Contiguous(offset) => offset.is_some(),
+                Kind::Chunked { table, chunk, pipeline } => {
+                    pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges)
+                }
+                Kind::Library { .. } => false,
+            }
+            && ranges.last().is_none_or(|last| last.end <= self.len)
     }
 
     fn all_stored(

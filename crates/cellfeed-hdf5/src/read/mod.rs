@@ -8,6 +8,7 @@ mod dense;
 mod extras;
 mod filters;
 mod lzf;
+mod mapped;
 mod obs;
 pub(crate) mod roofline;
 mod sparse;

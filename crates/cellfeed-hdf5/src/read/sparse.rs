@@ -1,7 +1,9 @@
 //! Rows of a CSR matrix: offsets in memory, indices and values by exact element ranges.
 
 use super::array::{Context, StoredArray};
+use super::as_u64;
 use super::convert::Convert;
+use super::mapped::SEGMENT_ROWS;
 use arrow_buffer::ScalarBuffer;
 use cellfeed_core::{
     CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
@@ -50,7 +52,9 @@ impl SparseMatrix {
         let (index_read, index_decoded, index_raw) = self.indices.cost(&ranges, Convert::Index);
         let (data_read, data_decoded, data_raw) = self.data.cost(&ranges, Convert::Keep);
         let value = u64::try_from(self.value_type.size()).unwrap_or(8);
-        let kept = nnz * (4 + value) + (rows.n_rows() + 1) * 8;
+        // Views of a map are a segment for each range, or several.
+        let segments = as_u64(rows.as_slice().len()) + rows.n_rows() / SEGMENT_ROWS;
+        let kept = nnz * (4 + value) + (rows.n_rows() + segments + 1) * 8;
         ReadCost {
             bytes_read: index_read + data_read,
             bytes_decoded: index_decoded + data_decoded,
@@ -68,8 +72,14 @@ impl SparseMatrix {
         }
     }
 
-    /// Reads rows as one segment.
+    /// Reads rows: as views of the map where there is one and they are stored as they are wanted, else
+    /// as one segment.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+        if let Some(map) = &context.map
+            && let Some(views) = self.read_mapped(context, map, rows).await?
+        {
+            return Ok(views);
+        }
         let ranges = self.offsets.element_ranges(rows);
         let (indices, data) = futures::try_join!(
             self.indices.read(context, &ranges, Convert::Index),

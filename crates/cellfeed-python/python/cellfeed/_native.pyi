@@ -35,6 +35,7 @@ class Store:
         label: str | None,
         threads: int | None,
         remote: dict[str, Any],
+        access: str | None = None,
     ) -> Self: ...
     def take_warnings(self) -> list[str]: ...
     @property

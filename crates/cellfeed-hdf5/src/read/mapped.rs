@@ -1,0 +1,117 @@
+//! Rows of a CSR matrix that is stored as it is wanted, as views of the mapped file: no copy before the
+//! gather.
+
+use super::array::Context;
+use super::convert::Convert;
+use super::sparse::SparseMatrix;
+use super::{as_u64, index};
+use arrow_buffer::ScalarBuffer;
+use bytes::Bytes;
+use cellfeed_core::io::MappedFile;
+use cellfeed_core::spans::Origin;
+use cellfeed_core::{CsrRows, CsrSegment, Indices, Result, RowRanges, Values, typed};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of one segment at most. What crosses the border of a chunk is copied, and should be little.
+pub(super) const SEGMENT_ROWS: u64 = 64;
+
+/// Consecutive rows, and where in the file their elements lie.
+struct Part {
+    rows: Range<u64>,
+    indptr: Vec<u64>,
+    indices: Vec<Range<u64>>,
+    data: Vec<Range<u64>>,
+}
+
+impl SparseMatrix {
+    /// Rows as views of the map; none where they are not stored as they are wanted, or not in memory
+    /// and the map is not insisted on.
+    pub(super) async fn read_mapped(
+        &self,
+        context: &Context,
+        map: &MappedFile,
+        rows: &RowRanges,
+    ) -> Result<Option<CsrRows>> {
+        let elements = self.offsets.element_ranges(rows);
+        let (indices, data) = (&self.indices, &self.data);
+        if !indices.is_as_wanted(&elements, Convert::Index)
+            || !data.is_as_wanted(&elements, Convert::Keep)
+        {
+            return Ok(None);
+        }
+        let wanted = [indices.stored_ranges(&elements), data.stored_ranges(&elements)];
+        // Misaligned elements are copied, into memory that is fresh each time: of many, reads do better.
+        let sizes = [4, as_u64(self.value_type.size())];
+        let misaligned = |(ranges, size): (&Vec<Range<u64>>, u64)| {
+            ranges.iter().filter(|r| r.start % size != 0).count() > ranges.len() / 8
+        };
+        if wanted.iter().zip(sizes).any(misaligned) {
+            return Ok(None);
+        }
+        let wanted = wanted.concat();
+        let (n, bytes) = (as_u64(wanted.len()), wanted.iter().map(|r| r.end - r.start).sum());
+        let source = std::sync::Arc::clone(&context.source);
+        let resident = move || source.resident(&wanted);
+        if !context.access.by_map(&context.engine, resident).await? {
+            return Ok(None);
+        }
+        map.check(context.source.len(), context.source.location())?;
+        let parts = self.parts(rows);
+        let (map, place) = (map.clone(), context.source.location().to_owned());
+        let (value_type, n_vars) = (self.value_type, self.n_vars);
+        let path = indices.path().to_owned();
+        let work = move || {
+            let view = |ranges: &[Range<u64>]| view(&map, ranges, &place);
+            let segment = |part: Part| {
+                let indices = Indices::U32(typed::<u32>(view(&part.indices)?)?);
+                let values = Values::from_bytes(value_type, view(&part.data)?)?;
+                let indptr = ScalarBuffer::from(part.indptr);
+                CsrSegment::try_new_sorting(indptr, &indices, &values, n_vars)
+                    .map_err(|e| RowRanges::single(part.rows).name_row(e))
+            };
+            let origin = Origin::here();
+            let segments = parts
+                .into_par_iter()
+                .map_init(|| origin.decode(&path), |_, part| segment(part))
+                .collect::<Result<Vec<_>>>()?;
+            Ok(CsrRows::new(segments))
+        };
+        let read = context.engine.compute(work).await;
+        let read = read.map_err(|e| context.blame(e, indices.path()))?;
+        context.engine.stats().add_read(n, n, bytes, bytes);
+        context.engine.stats().add_decoded(bytes);
+        Ok(Some(read))
+    }
+
+    fn parts(&self, rows: &RowRanges) -> Vec<Part> {
+        let cut = |r: &Range<u64>| {
+            let end = r.end;
+            let starts = (r.start..end).step_by(index(SEGMENT_ROWS));
+            starts.map(move |start| start..end.min(start + SEGMENT_ROWS))
+        };
+        let part = |rows: Range<u64>| {
+            let elements = self.offsets.start(rows.start)..self.offsets.start(rows.end);
+            let elements = std::slice::from_ref(&elements);
+            Part {
+                indptr: self.offsets.relative(&RowRanges::single(rows.clone())),
+                rows,
+                indices: self.indices.stored_ranges(elements),
+                data: self.data.stored_ranges(elements),
+            }
+        };
+        rows.as_slice().iter().flat_map(cut).map(part).collect()
+    }
+}
+
+/// The bytes of ranges, end to end: of one range without a copy.
+fn view(map: &MappedFile, ranges: &[Range<u64>], place: &str) -> Result<Bytes> {
+    if let [range] = ranges {
+        return map.slice(range, place);
+    }
+    let mut all = Vec::new();
+    for range in ranges {
+        all.extend_from_slice(&map.slice(range, place)?);
+    }
+    Ok(all.into())
+}

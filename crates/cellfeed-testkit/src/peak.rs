@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+static LARGE: AtomicUsize = AtomicUsize::new(0);
 
 /// The system's allocator, with a count of the bytes in use. A test binary installs it:
 ///
@@ -51,7 +52,19 @@ impl PeakAlloc {
         current
     }
 
+    /// How often [`LARGE_BYTES`](Self::LARGE_BYTES) or more were asked for at once.
+    #[must_use]
+    pub fn large() -> usize {
+        LARGE.load(Relaxed)
+    }
+
+    /// What [`large`](Self::large) counts: what holds data, rather than what keeps books.
+    pub const LARGE_BYTES: usize = 48 << 10;
+
     fn add(pointer: *mut u8, bytes: usize) {
+        if bytes >= Self::LARGE_BYTES {
+            LARGE.fetch_add(1, Relaxed);
+        }
         if !pointer.is_null() {
             let current = CURRENT.fetch_add(bytes, Relaxed).wrapping_add(bytes);
             PEAK.fetch_max(current, Relaxed);

@@ -13,7 +13,7 @@ use arrow_array::{Array, ArrayRef};
 use std::sync::Arc;
 
 /// Bytes of minibatches that one task gathers, about.
-const TASK_BYTES: usize = 4 << 20;
+pub(super) const TASK_BYTES: usize = 4 << 20;
 
 #[derive(Debug)]
 pub(super) struct Fetch {

@@ -383,8 +383,7 @@ impl Recycled {
 }
 
 impl Recycler {
-    /// Keeps at most so many bytes. A fetch's minibatches are gathered faster than a model takes
-    /// them, so what the queue can hold at once is what should be kept.
+    /// Keeps at most so many bytes: a consumer may give back at once what it has collected for long.
     pub(super) fn new(output: OutputType, keep_bytes: usize) -> Self {
         Self { output, keep_bytes, free: Mutex::default() }
     }

@@ -320,7 +320,10 @@ impl Inner {
         queue: &Queue,
     ) {
         let (layout, output) = (self.options.layout, self.options.output);
-        let recycler = Arc::new(Recycler::new(output, self.queue_bytes()));
+        // What can be on its way at once: in the queue, in the tasks, and with the consumer.
+        let tasks = 2 * self.engine.threads();
+        let keep = self.queue_bytes().saturating_add((tasks + 1) * fetch::TASK_BYTES);
+        let recycler = Arc::new(Recycler::new(output, keep));
         // The epoch, and the first of its minibatches that this run yields.
         let mut begun = None;
         while let Some(fetch) = fetched.next().await {
@@ -361,7 +364,7 @@ impl Inner {
                         Ok(these.map(gather).collect::<Vec<_>>())
                     })
                 })
-                .buffered(2 * self.engine.threads());
+                .buffered(tasks);
             let mut groups = std::pin::pin!(groups);
             while let Some(group) = groups.next().await {
                 for minibatch in group.unwrap_or_else(|e| vec![Err(e)]) {

@@ -173,6 +173,8 @@ def contestants(args, cellfeed, python, at):
             "Cellfeed packed .csr": rust("packed", *shuffled),
             "Cellfeed .h5ad": rust("h5ad", *shuffled),
             "Cellfeed .h5ad, Python": loader("h5ad", *shuffled),
+            "Cellfeed .h5ad, mapped": rust("h5ad", *shuffled, "--access", "auto"),
+            "Cellfeed .h5ad, mapped, Python": loader("h5ad", *shuffled, "--access", "auto"),
             "Cellfeed .h5ad gzip": rust("gzip", *shuffled),
             "Cellfeed annbatch's Zarr": rust("zarr", *shuffled),
             "Cellfeed .parquet": rust("parquet", *shuffled),

@@ -23,6 +23,7 @@ def main():
     parser.add_argument("--fetch-factor", type=int, default=256)
     parser.add_argument("--layout", choices=["csr", "dense"], default="csr")
     parser.add_argument("--output", choices=["numpy", "torch", "scipy"], default="scipy")
+    parser.add_argument("--access", choices=["auto", "map", "read"], help="of .csr and uncompressed .h5ad")
     parser.add_argument("--epochs", type=int, default=1, help="unless --seconds end it")
     args = parser.parse_args()
 
@@ -31,7 +32,7 @@ def main():
     imported = measure.peak_rss()
     start = time.perf_counter()
     loader = cellfeed.Loader(
-        args.store,
+        cellfeed.open(args.store, access=args.access),
         batch_size=args.batch_size,
         strategy=args.strategy,
         block_size=args.block_size,

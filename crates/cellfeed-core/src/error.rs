@@ -2,7 +2,6 @@
 //! says where. No dependency's error type is public; backends convert at their edge.
 
 use std::fmt;
-use std::ops::Range;
 
 /// `Result` with Cellfeed's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -104,16 +103,6 @@ impl Error {
     #[must_use]
     pub fn corrupt(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Corrupt, message)
-    }
-
-    /// Bytes that a file of `len` should have, and has not.
-    pub(crate) fn past_the_end(range: &Range<u64>, len: u64, place: &str) -> Self {
-        Self::corrupt(format!(
-            "bytes {}..{} are wanted, but the file has {len}; it is truncated or damaged",
-            range.start, range.end
-        ))
-        .with("file", place)
-        .with("offset", range.start)
     }
 
     /// An [`ErrorKind::OutOfBounds`] error.

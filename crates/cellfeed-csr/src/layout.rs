@@ -7,8 +7,8 @@ use crate::packed::PackedMatrix;
 use crate::read::{Array, Matrix, PlainMatrix};
 use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile, MappedFile};
 use cellfeed_core::{
-    ArrayStorage, ColumnSchema, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets,
-    Schema, ValueType, VarSchema, typed,
+    ArrayStorage, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result,
+    RowOffsets, Schema, ValueType, VarSchema, typed,
 };
 use std::sync::Arc;
 
@@ -230,7 +230,7 @@ pub(crate) fn open_array(
         .with("file", folder.place(&entry.path)));
     }
     let (file, map) = open_rows(folder, engine, entry)?;
-    Ok(Array { bytes: entry.bytes, element, file, map })
+    Ok(Array { element, file, map })
 }
 
 /// A file of rows, and its map where it is on this machine.
@@ -243,10 +243,16 @@ fn open_rows(
     // Not through the folder, which closes files when too many are open.
     let path = root.join(&entry.path);
     let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
-    let map = file.map()?;
-    if let Some(map) = &map {
-        map.check(entry.bytes, file.location())?;
+    // The header was held against the folder before; now against what was opened.
+    if file.len() != entry.bytes {
+        return Err(Error::new(
+            ErrorKind::Changed,
+            "the file's length is not what it was a moment ago; open the store again once nobody \
+             writes to it",
+        )
+        .with("file", file.location()));
     }
+    let map = file.map()?;
     Ok((file, map))
 }
 

@@ -23,7 +23,6 @@ pub(crate) enum Matrix {
 /// A file of elements.
 #[derive(Debug, Clone)]
 pub(crate) struct Array {
-    pub(crate) bytes: u64,
     pub(crate) element: ValueType,
     pub(crate) file: Arc<dyn ByteSource>,
     /// None where it cannot be mapped.
@@ -57,13 +56,6 @@ impl Array {
         let map = self.map.as_ref().map(MappedFile::bytes);
         map.map_or_else(bytes::Bytes::new, |b| b.slice(at(elements.start)..at(elements.end)))
     }
-}
-
-/// Counts what is taken out of a map as if it were read.
-pub(crate) fn count_mapped(engine: &Engine, ranges: &[Range<u64>]) {
-    let n = u64::try_from(ranges.len()).unwrap_or(u64::MAX);
-    let bytes = ranges.iter().map(|r| r.end - r.start).sum();
-    engine.stats().add_read(n, n, bytes, bytes);
 }
 
 fn indices_of(element: ValueType, bytes: bytes::Bytes) -> Result<Indices> {
@@ -125,21 +117,21 @@ impl PlainMatrix {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
-        let (these, elements) = (Arc::clone(self), self.offsets.element_ranges(&rows));
+        let elements = self.offsets.element_ranges(&rows);
+        let (indices, data) = (self.indices.ranges(&elements), self.data.ranges(&elements));
+        let wanted = (Arc::clone(self), indices.clone(), data.clone());
         let resident = move || {
-            let resident = |a: &Array| a.file.resident(&a.ranges(&elements));
-            resident(&these.indices) && resident(&these.data)
+            let (this, indices, data) = &wanted;
+            this.indices.file.resident(indices) && this.data.file.resident(data)
         };
         if self.indices.map.is_some() && access.by_map(engine, resident).await? {
-            for array in [&self.indices, &self.data] {
-                count_mapped(engine, &array.ranges(&self.offsets.element_ranges(&rows)));
-            }
+            engine.stats().add_mapped(&indices);
+            engine.stats().add_mapped(&data);
             return engine.compute(move || this.map_rows(&rows)).await;
         }
-        let elements = self.offsets.element_ranges(&rows);
         let (indices, data) = futures::try_join!(
-            self.indices.file.get_ranges(self.indices.ranges(&elements)),
-            self.data.file.get_ranges(self.data.ranges(&elements))
+            self.indices.file.get_ranges(indices),
+            self.data.file.get_ranges(data)
         )?;
         engine.compute(move || this.bytes_rows(&rows, indices, data)).await
     }
@@ -148,7 +140,7 @@ impl PlainMatrix {
     fn map_rows(&self, rows: &RowRanges) -> Result<CsrRows> {
         for array in [&self.indices, &self.data] {
             let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
-            map.check(array.bytes, array.file.location())?;
+            map.check()?;
         }
         let origin = Origin::here();
         let segments = rows

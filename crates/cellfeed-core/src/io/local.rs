@@ -25,7 +25,7 @@ const PROBES: usize = 16;
 /// A file on a local disk.
 #[derive(Debug)]
 pub struct LocalFile {
-    inner: Arc<Inner>,
+    inner: Arc<OpenFile>,
     engine: Arc<Engine>,
 }
 
@@ -33,10 +33,10 @@ pub struct LocalFile {
 type Piece<'a> = (Range<u64>, &'a mut [u8]);
 
 #[derive(Debug)]
-struct Inner {
-    file: File,
-    location: String,
-    len: u64,
+pub(super) struct OpenFile {
+    pub(super) file: File,
+    pub(super) location: String,
+    pub(super) len: u64,
     modified: Option<SystemTime>,
     coalesce: CoalesceOptions,
 }
@@ -60,7 +60,7 @@ impl LocalFile {
         }
         let len = metadata.len();
         let modified = metadata.modified().ok();
-        let inner = Inner { file, location, len, modified, coalesce: CoalesceOptions::local() };
+        let inner = OpenFile { file, location, len, modified, coalesce: CoalesceOptions::local() };
         Ok(Self { inner: Arc::new(inner), engine })
     }
 
@@ -69,7 +69,7 @@ impl LocalFile {
     pub fn with_coalesce(self, coalesce: CoalesceOptions) -> Self {
         let Self { inner, engine } = self;
         let inner = match Arc::try_unwrap(inner) {
-            Ok(inner) => Arc::new(Inner { coalesce, ..inner }),
+            Ok(inner) => Arc::new(OpenFile { coalesce, ..inner }),
             Err(shared) => shared,
         };
         Self { inner, engine }
@@ -103,10 +103,7 @@ impl ByteSource for LocalFile {
     }
 
     fn map(&self) -> Result<Option<MappedFile>> {
-        let Inner { file, location, len, .. } = &*self.inner;
-        let file = file.try_clone();
-        let file = file.map_err(|e| Error::io("cannot map", e).with("file", location))?;
-        MappedFile::new(file, *len, location).map(Some)
+        MappedFile::new(Arc::clone(&self.inner)).map(Some)
     }
 
     async fn get_ranges(&self, ranges: Vec<Range<u64>>) -> Result<Bytes> {
@@ -144,7 +141,7 @@ impl ByteSource for LocalFile {
     }
 }
 
-impl Inner {
+impl OpenFile {
     fn resident(&self, ranges: &[Range<u64>]) -> bool {
         #[cfg(target_os = "linux")]
         {
@@ -168,7 +165,7 @@ impl Inner {
         let mut total = 0u64;
         for range in ranges {
             if range.start > range.end || range.end > self.len {
-                return Err(Error::past_the_end(range, self.len, &self.location));
+                return Err(self.past_the_end(range));
             }
             total = total.saturating_add(range.end - range.start);
         }
@@ -176,19 +173,33 @@ impl Inner {
             .map_err(|_| Error::invalid_input("the request is larger than the address space"))
     }
 
+    /// A range that a file as long as it is does not have.
+    pub(super) fn past_the_end(&self, range: &Range<u64>) -> Error {
+        Error::corrupt(format!(
+            "bytes {}..{} are wanted, but the file has {}; it is truncated or damaged",
+            range.start, range.end, self.len
+        ))
+        .with("file", &self.location)
+        .with("offset", range.start)
+    }
+
     /// Refuses a file that was written to since it was opened: what was read of it before and
     /// after would be mixed.
-    fn check_unchanged(&self) -> Result<()> {
+    pub(super) fn check_unchanged(&self) -> Result<()> {
         let now = self.file.metadata();
         let now = now.map_err(|e| Error::io("cannot look at", e).with("file", &self.location))?;
         if now.len() == self.len && now.modified().ok() == self.modified {
             return Ok(());
         }
-        Err(Error::new(
+        Err(self.changed())
+    }
+
+    pub(super) fn changed(&self) -> Error {
+        Error::new(
             ErrorKind::Changed,
             "the file was changed since it was opened; open it again once nobody writes to it",
         )
-        .with("file", &self.location))
+        .with("file", &self.location)
     }
 
     fn read_ranges(&self, ranges: &[Range<u64>], mut buffer: Buffer) -> Result<(Buffer, u64, u64)> {
@@ -337,6 +348,26 @@ mod tests {
         let want: Vec<u8> =
             ranges.iter().flat_map(|r| &bytes[r.start as usize..r.end as usize]).copied().collect();
         assert_eq!(&got[..], &want[..]);
+    }
+
+    #[test]
+    fn a_map_is_the_file_as_it_was_opened_or_an_error() {
+        let (temp, source) = file(&[1, 2, 3, 4]);
+        let map = source.map().unwrap().unwrap();
+        assert_eq!(&map.slice(&(1..3)).unwrap()[..], &[2, 3]);
+        assert!(map.slice(&(4..4)).unwrap().is_empty());
+        for range in [3..5, 9..10, Range { start: 3, end: 2 }, u64::MAX - 1..u64::MAX] {
+            assert_eq!(map.slice(&range).unwrap_err().kind(), ErrorKind::Corrupt, "{range:?}");
+        }
+        map.check().unwrap();
+        // Other bytes, and as many.
+        temp.as_file().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let error = map.check().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Changed);
+        assert!(error.to_string().contains(source.location()), "{error}");
+        assert_eq!(source.map().unwrap_err().kind(), ErrorKind::Changed);
+        let (_temp, empty) = file(&[]);
+        assert!(empty.map().unwrap().unwrap().bytes().is_empty());
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub trait ByteSource: Send + Sync + fmt::Debug {
     /// All bytes as memory, where they are a file of this machine. Blocks for a moment.
     ///
     /// # Errors
-    /// As [`MappedFile::new`].
+    /// Of kind `Io` if the system does not map it, `Changed` if it was written to since it was opened.
     fn map(&self) -> Result<Option<MappedFile>> {
         Ok(None)
     }

@@ -1,5 +1,7 @@
 //! Counters of what was read and decoded.
 
+use crate::as_u64;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -39,6 +41,13 @@ impl ReadStats {
         self.reads.fetch_add(reads, Relaxed);
         self.bytes_wanted.fetch_add(bytes_wanted, Relaxed);
         self.bytes_read.fetch_add(bytes_read, Relaxed);
+    }
+
+    /// Adds ranges that are taken out of a map, as if each were read.
+    pub fn add_mapped(&self, ranges: &[Range<u64>]) {
+        let n = as_u64(ranges.len());
+        let bytes = ranges.iter().map(|r| r.end - r.start).sum();
+        self.add_read(n, n, bytes, bytes);
     }
 
     /// Adds decoded bytes.

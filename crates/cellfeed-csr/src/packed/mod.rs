@@ -10,7 +10,6 @@ mod write;
 
 pub(crate) use write::PackedRows;
 
-use crate::read::count_mapped;
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::{Access, Buffer, ByteSource, Engine, MappedFile};
@@ -120,8 +119,8 @@ impl PackedMatrix {
         let by_map = self.map.is_some() && access.by_map(engine, resident).await?;
         let raw = match &self.map {
             Some(map) if by_map => {
-                map.check(self.file.len(), self.file.location())?;
-                count_mapped(engine, &ranges);
+                map.check()?;
+                engine.stats().add_mapped(&ranges);
                 None
             }
             _ => Some(self.file.get_ranges(ranges).await?),

@@ -12,6 +12,7 @@ use cellfeed_core::spans::Origin;
 use cellfeed_core::{CsrRows, CsrSegment, Indices, Result, RowRanges, Values, typed};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Rows of one segment at most. What crosses the border of a chunk is copied, and should be little.
 pub(super) const SEGMENT_ROWS: u64 = 64;
@@ -32,15 +33,15 @@ impl SparseMatrix {
         context: &Context,
         map: &MappedFile,
         rows: &RowRanges,
+        elements: &[Range<u64>],
     ) -> Result<Option<CsrRows>> {
-        let elements = self.offsets.element_ranges(rows);
         let (indices, data) = (&self.indices, &self.data);
-        if !indices.is_as_wanted(&elements, Convert::Index)
-            || !data.is_as_wanted(&elements, Convert::Keep)
+        if !indices.is_as_wanted(elements, Convert::Index)
+            || !data.is_as_wanted(elements, Convert::Keep)
         {
             return Ok(None);
         }
-        let wanted = [indices.stored_ranges(&elements), data.stored_ranges(&elements)];
+        let wanted = [indices.stored_ranges(elements), data.stored_ranges(elements)];
         // Misaligned elements are copied, into memory that is fresh each time: of many, reads do better.
         let sizes = [4, as_u64(self.value_type.size())];
         let misaligned = |(ranges, size): (&Vec<Range<u64>>, u64)| {
@@ -50,19 +51,17 @@ impl SparseMatrix {
             return Ok(None);
         }
         let wanted = wanted.concat();
-        let (n, bytes) = (as_u64(wanted.len()), wanted.iter().map(|r| r.end - r.start).sum());
-        let source = std::sync::Arc::clone(&context.source);
-        let resident = move || source.resident(&wanted);
+        let (source, probed) = (Arc::clone(&context.source), wanted.clone());
+        let resident = move || source.resident(&probed);
         if !context.access.by_map(&context.engine, resident).await? {
             return Ok(None);
         }
-        map.check(context.source.len(), context.source.location())?;
-        let parts = self.parts(rows);
-        let (map, place) = (map.clone(), context.source.location().to_owned());
+        let (map, parts) = (map.clone(), self.parts(rows));
         let (value_type, n_vars) = (self.value_type, self.n_vars);
         let path = indices.path().to_owned();
         let work = move || {
-            let view = |ranges: &[Range<u64>]| view(&map, ranges, &place);
+            map.check()?;
+            let view = |ranges: &[Range<u64>]| view(&map, ranges);
             let segment = |part: Part| {
                 let indices = Indices::U32(typed::<u32>(view(&part.indices)?)?);
                 let values = Values::from_bytes(value_type, view(&part.data)?)?;
@@ -79,8 +78,8 @@ impl SparseMatrix {
         };
         let read = context.engine.compute(work).await;
         let read = read.map_err(|e| context.blame(e, indices.path()))?;
-        context.engine.stats().add_read(n, n, bytes, bytes);
-        context.engine.stats().add_decoded(bytes);
+        context.engine.stats().add_mapped(&wanted);
+        context.engine.stats().add_decoded(wanted.iter().map(|r| r.end - r.start).sum());
         Ok(Some(read))
     }
 
@@ -105,13 +104,13 @@ impl SparseMatrix {
 }
 
 /// The bytes of ranges, end to end: of one range without a copy.
-fn view(map: &MappedFile, ranges: &[Range<u64>], place: &str) -> Result<Bytes> {
+fn view(map: &MappedFile, ranges: &[Range<u64>]) -> Result<Bytes> {
     if let [range] = ranges {
-        return map.slice(range, place);
+        return map.slice(range);
     }
     let mut all = Vec::new();
     for range in ranges {
-        all.extend_from_slice(&map.slice(range, place)?);
+        all.extend_from_slice(&map.slice(range)?);
     }
     Ok(all.into())
 }

@@ -75,12 +75,12 @@ impl SparseMatrix {
     /// Reads rows: as views of the map where there is one and they are stored as they are wanted, else
     /// as one segment.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+        let ranges = self.offsets.element_ranges(rows);
         if let Some(map) = &context.map
-            && let Some(views) = self.read_mapped(context, map, rows).await?
+            && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?
         {
             return Ok(views);
         }
-        let ranges = self.offsets.element_ranges(rows);
         let (indices, data) = futures::try_join!(
             self.indices.read(context, &ranges, Convert::Index),
             self.data.read(context, &ranges, Convert::Keep)

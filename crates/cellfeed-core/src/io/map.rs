@@ -1,4 +1,4 @@
-//! The memory map: the one place of the libraries with unsafe code.
+//! The memory map: the one place of this crate with unsafe code.
 #![allow(unsafe_code)]
 
 use super::Engine;

@@ -82,6 +82,16 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `OutOfBounds` for a row past `n_obs`, `Corrupt` or `Io` if the bytes are.
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows>;
 
+    /// As [`read_rows`](Self::read_rows), but gene indices need not have been looked at: for the loader,
+    /// which looks at each row when it copies it. [`CsrRows::checked`] makes of it what `read_rows`
+    /// answers. By default the two are the same.
+    ///
+    /// # Errors
+    /// As `read_rows`, but for gene indices.
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.read_rows(matrix, rows).await
+    }
+
     /// Says that these rows of a matrix will be read soon, so that the disk can begin while others are
     /// decoded. Advice: it holds no memory of this process, and what fails here fails in the read.
     /// Does nothing by default.

@@ -122,8 +122,14 @@ impl RowRanges {
     /// in the store.
     #[must_use]
     pub fn name_row(&self, error: Error) -> Error {
+        self.name_row_after(0, error)
+    }
+
+    /// As [`name_row`](Self::name_row), of an answer for what follows the first `skipped` of these rows.
+    pub(crate) fn name_row_after(&self, skipped: usize, error: Error) -> Error {
         let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
-        let Some(row) = row.and_then(|row: usize| self.iter_rows().nth(row)) else { return error };
+        let row = row.and_then(|row: usize| self.iter_rows().nth(skipped.saturating_add(row)));
+        let Some(row) = row else { return error };
         Error::new(error.kind(), error.message()).with("row", row)
     }
 

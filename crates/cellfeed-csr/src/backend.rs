@@ -176,6 +176,11 @@ impl Backend for CsrBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        let found = self.read_rows_unchecked(matrix, rows).await?;
+        found.checked_on(&self.engine, rows).await
+    }
+
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
         rows.check_within(self.schema.n_obs)?;
         let read = match self.matrix(matrix)? {
             Matrix::Plain(m) => m.read(&self.engine, self.access, rows).await,

@@ -8,7 +8,7 @@ use crate::read::{Array, Matrix, PlainMatrix};
 use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile, MappedFile};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result,
-    RowOffsets, Schema, ValueType, VarSchema, typed,
+    RowCheck, RowOffsets, Schema, ValueType, VarSchema, typed,
 };
 use std::sync::Arc;
 
@@ -174,8 +174,11 @@ fn open_matrix(
                 indices: open_array(folder, engine, indices, index_type, entry.nnz)?,
                 data: open_array(folder, engine, data, value_type, entry.nnz)?,
                 offsets,
-                n_vars: entry.n_vars,
-                unsorted: false,
+                check: Arc::new(RowCheck::new(
+                    entry.n_vars,
+                    folder.place(&indices.path),
+                    key.to_string(),
+                )),
             }));
             let arrays =
                 vec![storage("indices", index_type, indices), storage("data", value_type, data)];

@@ -6,8 +6,8 @@ use arrow_buffer::ScalarBuffer;
 use cellfeed_core::io::{Access, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
-    Values, typed,
+    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    ValueType, Values, typed,
 };
 use rayon::prelude::*;
 use std::ops::Range;
@@ -35,9 +35,8 @@ pub(crate) struct PlainMatrix {
     pub(crate) offsets: RowOffsets,
     pub(crate) indices: Array,
     pub(crate) data: Array,
-    pub(crate) n_vars: u64,
-    /// Whether rows may be unsorted, and are then sorted as they are read: our own format forbids it.
-    pub(crate) unsorted: bool,
+    /// What rows must be. Our own format forbids rows that are not sorted; others' are sorted.
+    pub(crate) check: Arc<RowCheck>,
 }
 
 impl Array {
@@ -106,7 +105,7 @@ impl PlainMatrix {
         }
     }
 
-    /// Reads rows.
+    /// Reads rows, whose gene indices are not looked at yet.
     pub(crate) async fn read(
         self: &Arc<Self>,
         engine: &Arc<Engine>,
@@ -177,11 +176,7 @@ impl PlainMatrix {
         let segment = || {
             let indices = indices_of(self.indices.element, indices)?;
             let values = Values::from_bytes(self.data.element, data)?;
-            if self.unsorted {
-                CsrSegment::try_new_sorting(indptr, &indices, &values, self.n_vars)
-            } else {
-                CsrSegment::try_new(indptr, indices, values, self.n_vars)
-            }
+            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
         };
         segment().map_err(|e| rows.name_row(e).with_default("file", self.indices.file.location()))
     }

@@ -11,8 +11,8 @@ use crate::layout::{Opened, Tables, open_array};
 use crate::read::{Matrix, PlainMatrix};
 use cellfeed_core::io::{Engine, Folder};
 use cellfeed_core::{
-    ArrayStorage, Encoding, Error, MatrixKey, MatrixSchema, Result, RowOffsets, Schema, ValueType,
-    VarSchema, typed,
+    ArrayStorage, Encoding, Error, MatrixKey, MatrixSchema, Result, RowCheck, RowOffsets, Schema,
+    ValueType, VarSchema, typed,
 };
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -166,8 +166,9 @@ pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>)
         indices: open_array(files, engine, &columns, index_type, nnz)?,
         data: open_array(files, engine, &data, value_type, nnz)?,
         offsets,
-        n_vars,
-        unsorted: true,
+        check: Arc::new(
+            RowCheck::new(n_vars, files.place(FILES[1]), MatrixKey::X.to_string()).sorting(),
+        ),
     };
     Ok(Opened {
         schema,

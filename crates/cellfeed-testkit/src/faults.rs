@@ -26,6 +26,8 @@ pub enum Fault {
     OneValueWrong,
     /// Layers are answered from `X`.
     LayerFromX,
+    /// Reads that leave gene indices to the caller answer the rows last first.
+    UncheckedReversed,
     /// Obs columns come from the row before.
     ObsOffByOne,
     /// Obs columns come in the order of the store.
@@ -54,6 +56,8 @@ pub enum Fault {
     GenesPastNVars,
     /// Stored zeros are left out.
     ZerosDropped,
+    /// Gene indices are left to the caller, who did not offer to look at them.
+    LeftUnchecked,
     /// Every second answer has other values.
     SecondAnswerDiffers,
     /// Obs columns depend on what was read before.
@@ -90,12 +94,13 @@ pub enum Fault {
 
 impl Fault {
     /// Every defect. Those of law 7 need a format; the suite's own tests have one.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::RangesReversed,
         Self::GapsIgnored,
         Self::ValuesWidened,
         Self::OneValueWrong,
         Self::LayerFromX,
+        Self::UncheckedReversed,
         Self::ObsOffByOne,
         Self::ObsInStoreOrder,
         Self::NullsFilled,
@@ -110,6 +115,7 @@ impl Fault {
         Self::ColumnCostTooLow,
         Self::GenesPastNVars,
         Self::ZerosDropped,
+        Self::LeftUnchecked,
         Self::SecondAnswerDiffers,
         Self::ObsRemembers,
         Self::PartsDiffer,
@@ -137,6 +143,7 @@ impl Fault {
             | Self::ValuesWidened
             | Self::OneValueWrong
             | Self::LayerFromX
+            | Self::UncheckedReversed
             | Self::ObsOffByOne
             | Self::ObsInStoreOrder
             | Self::NullsFilled
@@ -149,7 +156,7 @@ impl Fault {
             | Self::ColumnsAreRows
             | Self::ColumnsShorter
             | Self::ColumnCostTooLow => Law::Agreement,
-            Self::GenesPastNVars | Self::ZerosDropped => Law::CanonicalCsr,
+            Self::GenesPastNVars | Self::ZerosDropped | Self::LeftUnchecked => Law::CanonicalCsr,
             Self::SecondAnswerDiffers | Self::ObsRemembers | Self::PartsDiffer => Law::Purity,
             Self::SharedCursor | Self::SharedObsCursor => Law::Concurrency,
             Self::LockKept | Self::LeftBusy | Self::ObsPermitsLost => Law::Cancellation,

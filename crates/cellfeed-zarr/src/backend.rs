@@ -126,6 +126,10 @@ impl Backend for ZarrBackend {
         self.inner.read_rows(matrix, rows).await
     }
 
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.inner.read_rows_unchecked(matrix, rows).await
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.inner.read_obs(columns, rows).await
     }

@@ -98,6 +98,10 @@ impl Backend for Collection {
         self.joined.read_rows(matrix, rows).await
     }
 
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.joined.read_rows_unchecked(matrix, rows).await
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.joined.read_obs(columns, rows).await
     }

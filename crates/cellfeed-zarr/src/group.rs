@@ -119,6 +119,16 @@ impl Backend for Group {
         read.map_err(|e| self.blame(e))
     }
 
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        match self.matrix(matrix)? {
+            Matrix::Sparse(m) => {
+                rows.check_within(self.schema.n_obs)?;
+                m.read_unchecked(&self.context, rows).await.map_err(|e| self.blame(e))
+            }
+            _ => self.read_rows(matrix, rows).await,
+        }
+    }
+
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         rows.check_within(self.schema.n_obs)?;
         let mut arrays = Vec::with_capacity(columns.len());

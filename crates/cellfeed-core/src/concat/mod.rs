@@ -212,6 +212,34 @@ impl ConcatBackend {
         matches!(joined.maps[store], GeneMap::Same)
             && stored.is_some_and(|m| m.value_type == joined.value_type)
     }
+
+    /// Reads rows; those of stores whose rows stay as they are need not be looked at.
+    async fn read_parts(
+        &self,
+        matrix: &MatrixKey,
+        rows: &RowRanges,
+        unchecked: bool,
+    ) -> Result<CsrRows> {
+        let parts = self.split(rows)?;
+        let joined = self.joined(matrix)?;
+        let reads = parts.iter().map(|(store, rows)| async move {
+            let backend = &self.stores[*store];
+            if self.untouched(joined, *store) {
+                return if unchecked {
+                    backend.read_rows_unchecked(matrix, rows).await
+                } else {
+                    backend.read_rows(matrix, rows).await
+                };
+            }
+            let found = backend.read_rows(matrix, rows).await?;
+            let (map, value_type) = (joined.maps[*store].clone(), joined.value_type);
+            let location = backend.schema().location.clone();
+            let carried = self.engine.compute(move || map.carry(&found, value_type)).await;
+            carried.map_err(|e| e.with("element", matrix).with("file", location))
+        });
+        let found: Vec<CsrRows> = try_join_all(reads).await?;
+        Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
+    }
 }
 
 /// Every matrix of any store, in the order in which they are met.
@@ -314,20 +342,11 @@ impl Backend for ConcatBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let parts = self.split(rows)?;
-        let joined = self.joined(matrix)?;
-        let reads = parts.iter().map(|(store, rows)| async move {
-            let found = self.stores[*store].read_rows(matrix, rows).await?;
-            if self.untouched(joined, *store) {
-                return Ok(found);
-            }
-            let (map, value_type) = (joined.maps[*store].clone(), joined.value_type);
-            let location = self.stores[*store].schema().location.clone();
-            let carried = self.engine.compute(move || map.carry(&found, value_type)).await;
-            carried.map_err(|e| e.with("element", matrix).with("file", location))
-        });
-        let found: Vec<CsrRows> = try_join_all(reads).await?;
-        Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
+        self.read_parts(matrix, rows, false).await
+    }
+
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.read_parts(matrix, rows, true).await
     }
 
     async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {

@@ -3,13 +3,15 @@
 use super::gather::RowRef;
 use super::minibatch::{Layout, OutputType};
 use crate::backend::Backend;
-use crate::csr::CsrRows;
+use crate::csr::{CsrRows, CsrSegment};
 use crate::io::Permit;
 use crate::obs;
 use crate::plan::FetchPlan;
 use crate::schema::MatrixKey;
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef};
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of minibatches that one task gathers, about.
@@ -48,7 +50,7 @@ impl Fetch {
         mut permits: Permits,
         n_vars: u64,
     ) -> Result<Self> {
-        let x = backend.read_rows(matrix, plan.rows());
+        let x = backend.read_rows_unchecked(matrix, plan.rows());
         let obs = async {
             if columns.is_empty() {
                 return Ok(Vec::new());
@@ -96,6 +98,17 @@ impl Fetch {
         };
         let bytes = values.saturating_mul(output.size() + 4) / n;
         (TASK_BYTES / bytes.max(1)).min(n / (4 * threads)).max(1)
+    }
+
+    /// A row in canonical form, and where it lies; `number` is its number in the store.
+    #[inline]
+    pub(super) fn row(
+        &self,
+        row: RowRef,
+        number: u64,
+    ) -> Result<(Cow<'_, CsrSegment>, Range<usize>)> {
+        let span = row.start..row.start + row.len as usize;
+        self.x.segments()[row.segment as usize].row(span, number)
     }
 
     /// Obs values of the cells at `positions`.

@@ -1,5 +1,6 @@
 //! The gather: rows of a fetch, in file order, into a minibatch in the plan's order, converting
-//! values in the same pass. This is the one copy that a decoded row undergoes.
+//! values in the same pass, and looking at the gene indices of each row that nobody has looked at. This
+//! is the one copy that a decoded row undergoes.
 
 use super::fetch::Fetch;
 use super::minibatch::{Data, Layout, Minibatch, Output, OutputType, Recycler, X};
@@ -8,6 +9,7 @@ use crate::csr::CsrSegment;
 use crate::value::{Indices, Value, with_values};
 use crate::{Error, Result};
 use half::f16;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Where a row of a fetch lies.
@@ -38,7 +40,7 @@ pub(super) fn gather(
     let mut vectors = recycler.take();
     let index = |p: &u32| usize::try_from(*p).unwrap_or(usize::MAX);
     vectors.rows.extend(positions.iter().map(|p| fetch.rows[index(p)]));
-    let refs = positions.iter().map(|p| fetch.refs[index(p)]);
+    let refs = positions.iter().map(|p| fetch.refs[index(p)]).zip(&vectors.rows);
     let args = Args { fetch, refs, recipe };
     let data = match (layout, output) {
         (Layout::Csr, _) => {
@@ -82,7 +84,7 @@ struct Args<'a, R> {
     recipe: Option<&'a Recipe>,
 }
 
-impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
+impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
     fn csr<O: Output>(
         self,
         indptr: &mut Vec<i32>,
@@ -90,7 +92,7 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
         data: Data,
     ) -> Result<Data> {
         let mut out = O::vec_of(data).unwrap_or_default();
-        let nnz: u64 = self.refs.clone().map(|r| u64::from(r.len)).sum();
+        let nnz: u64 = self.refs.clone().map(|(r, _)| u64::from(r.len)).sum();
         if i32::try_from(nnz).is_err() {
             return Err(Error::invalid_input(format!(
                 "a minibatch of {nnz} non-zeros is too large for 32-bit offsets; lower batch_size"
@@ -101,15 +103,14 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
         out.reserve(nnz);
         indptr.push(0);
         let mut scratch = Vec::new();
-        for row in self.refs {
-            let segment = &self.fetch.x.segments()[row.segment as usize];
-            let span = row.start..row.start + row.len as usize;
+        for (row, &number) in self.refs {
+            let (segment, span) = self.fetch.row(row, number)?;
             if let Some(recipe) = self.recipe {
                 let put = |gene: u32, value| {
                     indices.push(gene.cast_signed());
                     out.push(value);
                 };
-                transform(recipe, segment, row, false, &mut scratch, put)?;
+                transform(recipe, &segment, span, false, &mut scratch, put)?;
                 indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
                 continue;
             }
@@ -134,10 +135,10 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
         if width == 0 {
             return Ok(O::data(out));
         }
-        for (row, target) in self.refs.zip(out.chunks_exact_mut(width)) {
-            let segment = &self.fetch.x.segments()[row.segment as usize];
+        for ((row, &number), target) in self.refs.zip(out.chunks_exact_mut(width)) {
+            let (segment, span) = self.fetch.row(row, number)?;
             let Some(recipe) = self.recipe else {
-                scatter_row(segment, row, target)?;
+                scatter_row(&segment, span, target)?;
                 continue;
             };
             let put = |gene: u32, value| {
@@ -145,7 +146,7 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
                     *slot = value;
                 }
             };
-            transform(recipe, segment, row, true, &mut Vec::new(), put)?;
+            transform(recipe, &segment, span, true, &mut Vec::new(), put)?;
         }
         Ok(O::data(out))
     }
@@ -155,12 +156,11 @@ impl<R: Iterator<Item = RowRef> + Clone> Args<'_, R> {
 fn transform<O: Output>(
     recipe: &Recipe,
     segment: &CsrSegment,
-    row: RowRef,
+    span: Range<usize>,
     any_order: bool,
     scratch: &mut Vec<(u32, O)>,
     put: impl FnMut(u32, O),
 ) -> Result<()> {
-    let span = row.start..row.start + row.len as usize;
     with_values!(segment.values(), values => match segment.indices() {
         Indices::U16(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
         Indices::U32(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
@@ -187,8 +187,11 @@ fn check<O: Output, S: Value>(values: &[S]) -> Result<()> {
     }
 }
 
-fn scatter_row<O: Output>(segment: &CsrSegment, row: RowRef, target: &mut [O]) -> Result<()> {
-    let span = row.start..row.start + row.len as usize;
+fn scatter_row<O: Output>(
+    segment: &CsrSegment,
+    span: Range<usize>,
+    target: &mut [O],
+) -> Result<()> {
     with_values!(segment.values(), values => match segment.indices() {
         Indices::U16(b) => scatter(target, &b[span.clone()], &values[span]),
         Indices::U32(b) => scatter(target, &b[span.clone()], &values[span]),

@@ -8,7 +8,8 @@ use crate::plan::{PlanOptions, Strategy};
 use crate::schema::{ColumnSchema, VarSchema};
 use crate::{Archive, Table};
 use crate::{
-    Backend, CsrRows, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result, RowRanges, Schema,
+    Backend, CsrRows, CsrSegment, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result,
+    RowCheck, RowRanges, Schema,
 };
 use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
@@ -340,4 +341,115 @@ fn rows_are_transformed_while_they_are_copied() {
     let error = Loader::new(store(9), plan(9), options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("genes are not in the matrix: x"), "{error}");
+}
+
+/// A store that leaves gene indices to whoever copies the rows.
+#[derive(Debug)]
+struct Unchecked {
+    inner: Arc<dyn Backend>,
+    rows: Vec<(Vec<u32>, Vec<f32>)>,
+    check: Arc<RowCheck>,
+}
+
+impl Unchecked {
+    /// 24 cells of 8 genes, all alike but for one of them.
+    fn new(odd: (u64, &[u32]), check: RowCheck) -> Arc<Self> {
+        let row = |r: u64| {
+            let genes = if r == odd.0 { odd.1.to_vec() } else { vec![1, 4, 6] };
+            let values = genes.iter().map(|&g| (r * 10) as f32 + g as f32).collect();
+            (genes, values)
+        };
+        let rows = (0..24).map(row).collect();
+        Arc::new(Self { inner: store(24), rows, check: Arc::new(check) })
+    }
+}
+
+#[async_trait]
+impl Backend for Unchecked {
+    fn schema(&self) -> &Arc<Schema> {
+        self.inner.schema()
+    }
+    fn hints(&self) -> Hints {
+        self.inner.hints()
+    }
+    fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
+        self.inner.cost(matrix, rows)
+    }
+    async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        self.read_rows_unchecked(matrix, rows).await?.checked(rows)
+    }
+    async fn read_rows_unchecked(&self, _: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        // A segment for each range, so that rows are told apart across several.
+        let segment = |range: &std::ops::Range<u64>| {
+            let rows = range.clone().map(|r| &self.rows[usize::try_from(r).unwrap()]);
+            let (genes, values): (Vec<_>, Vec<_>) = rows.clone().cloned().unzip();
+            let mut indptr = vec![0u64];
+            rows.for_each(|(g, _)| indptr.push(indptr[indptr.len() - 1] + g.len() as u64));
+            let (genes, values) = (genes.concat(), values.concat());
+            CsrSegment::try_unchecked(indptr.into(), genes.into(), values.into(), &self.check)
+        };
+        Ok(CsrRows::new(rows.as_slice().iter().map(segment).collect::<Result<_>>()?))
+    }
+    async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
+        self.inner.read_obs(columns, rows).await
+    }
+    async fn read_var(&self, matrix: &MatrixKey) -> Result<Table> {
+        self.inner.read_var(matrix).await
+    }
+    fn archive(&self) -> Option<&dyn Archive> {
+        None
+    }
+}
+
+#[test]
+fn rows_that_nobody_looked_at_are_looked_at_when_they_are_copied() {
+    let check = || RowCheck::new(8, "a.h5ad", "X/indices");
+    let options = [
+        LoaderOptions::default(),
+        LoaderOptions::default().with_layout(Layout::Dense),
+        LoaderOptions::default().with_transform(Transform::default().with_binarize(0.0)),
+    ];
+    for options in options {
+        // Indices that are wrong: refused whatever is made of the row, and named.
+        for (genes, sorting, what) in [
+            (&[1u32, 4, 8][..], true, "gene index 8 is not below n_vars, 8"),
+            (&[1, 8, 4], true, "gene index 8 is not below n_vars, 8"),
+            (&[4, 1, 4], true, "gene 4 appears twice"),
+            (&[1, 6, 4], false, "gene 4 comes after gene 6"),
+            (&[u32::MAX], true, "is not below n_vars"),
+        ] {
+            let check = if sorting { check().sorting() } else { check() };
+            let store = Unchecked::new((13, genes), check);
+            let loader = Loader::new(store.clone(), plan(24), options.clone()).unwrap();
+            let error = loader.epoch(0).unwrap().find_map(Result::err).unwrap();
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            let text = error.to_string();
+            let place = "(row 13, file a.h5ad, element X/indices)";
+            assert!(text.contains(what) && text.contains(place), "{text}");
+            // And the same by the read that looks itself.
+            let rows = RowRanges::try_from_ranges([1..3, 9..15]).unwrap();
+            let error = block_on(store.read_rows(&MatrixKey::X, &rows)).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
+    }
+    // Rows out of order are sorted, in CSR too.
+    let store = Unchecked::new((13, &[6, 1, 4]), check().sorting());
+    let rows = RowRanges::single(12..15);
+    let found = block_on(store.read_rows(&MatrixKey::X, &rows)).unwrap();
+    assert!(found.is_checked());
+    assert_eq!(found.segments()[0].indices().to_u32_vec(), [1, 4, 6, 1, 4, 6, 1, 4, 6]);
+    let loader = Loader::new(store, plan(24), LoaderOptions::default()).unwrap();
+    let mut cells = 0;
+    for minibatch in loader.epoch(0).unwrap() {
+        let minibatch = minibatch.unwrap();
+        let X::Csr { indptr, indices, data } = minibatch.x() else { panic!("dense") };
+        for (cell, &row) in minibatch.rows().iter().enumerate() {
+            let span = indptr[cell] as usize..indptr[cell + 1] as usize;
+            assert_eq!(indices[span.clone()], [1, 4, 6]);
+            let want = [1.0, 4.0, 6.0].map(|g| (row * 10) as f32 + g);
+            assert_eq!(data.as_f32().unwrap()[span], want);
+            cells += 1;
+        }
+    }
+    assert_eq!(cells, 24);
 }

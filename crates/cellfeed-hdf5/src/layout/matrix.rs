@@ -4,7 +4,8 @@ use super::{Matrix, dataset, encoding, join, reason, text};
 use crate::container::{Dataset, ElementType, Filter, Group, Node, Storage, filter_name};
 use crate::read::{Context, DenseMatrix, SparseMatrix, StoredArray, read_offsets};
 use cellfeed_core::{
-    ArrayStorage, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, ValueType, VarSchema,
+    ArrayStorage, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, RowCheck, ValueType,
+    VarSchema,
 };
 use std::sync::Arc;
 
@@ -276,7 +277,8 @@ impl Parts {
             return Err(context.blame(error, indptr.path()));
         }
         let value_type = value_type(data.element())?;
-        Ok(SparseMatrix { offsets, indices, data, value_type, n_vars })
+        let check = RowCheck::new(n_vars, context.source.location(), indices.path()).sorting();
+        Ok(SparseMatrix { offsets, indices, data, value_type, check: Arc::new(check) })
     }
 }
 

@@ -57,7 +57,7 @@ impl SparseMatrix {
             return Ok(None);
         }
         let (map, parts) = (map.clone(), self.parts(rows));
-        let (value_type, n_vars) = (self.value_type, self.n_vars);
+        let (value_type, check) = (self.value_type, Arc::clone(&self.check));
         let path = indices.path().to_owned();
         let work = move || {
             map.check()?;
@@ -66,7 +66,7 @@ impl SparseMatrix {
                 let indices = Indices::U32(typed::<u32>(view(&part.indices)?)?);
                 let values = Values::from_bytes(value_type, view(&part.data)?)?;
                 let indptr = ScalarBuffer::from(part.indptr);
-                CsrSegment::try_new_sorting(indptr, &indices, &values, n_vars)
+                CsrSegment::try_unchecked(indptr, indices, values, &check)
                     .map_err(|e| RowRanges::single(part.rows).name_row(e))
             };
             let origin = Origin::here();

@@ -6,9 +6,10 @@ use super::convert::Convert;
 use super::mapped::SEGMENT_ROWS;
 use arrow_buffer::ScalarBuffer;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
-    Values, typed,
+    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    ValueType, Values, typed,
 };
+use std::sync::Arc;
 
 /// Entries of `indptr` that are read at once.
 const WINDOW: u64 = 1 << 20;
@@ -20,7 +21,7 @@ pub(crate) struct SparseMatrix {
     pub(crate) indices: StoredArray,
     pub(crate) data: StoredArray,
     pub(crate) value_type: ValueType,
-    pub(crate) n_vars: u64,
+    pub(crate) check: Arc<RowCheck>,
 }
 
 /// Reads and checks `indptr`.
@@ -72,9 +73,18 @@ impl SparseMatrix {
         }
     }
 
-    /// Reads rows: as views of the map where there is one and they are stored as they are wanted, else
-    /// as one segment.
+    /// Reads rows.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+        self.read_unchecked(context, rows).await?.checked_on(&context.engine, rows).await
+    }
+
+    /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and they are stored as they are wanted, else
+    /// as one segment.
+    pub(crate) async fn read_unchecked(
+        &self,
+        context: &Context,
+        rows: &RowRanges,
+    ) -> Result<CsrRows> {
         let ranges = self.offsets.element_ranges(rows);
         if let Some(map) = &context.map
             && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?
@@ -85,16 +95,13 @@ impl SparseMatrix {
             self.indices.read(context, &ranges, Convert::Index),
             self.data.read(context, &ranges, Convert::Keep)
         )?;
-        let indptr = self.offsets.relative(rows);
-        let (value_type, n_vars, rows) = (self.value_type, self.n_vars, rows.clone());
-        let segment = context.engine.compute(move || {
+        let segment = || {
             let indices = Indices::U32(typed::<u32>(indices)?);
-            let values = Values::from_bytes(value_type, data)?;
-            let indptr = ScalarBuffer::from(indptr);
-            CsrSegment::try_new_sorting(indptr, &indices, &values, n_vars)
-                .map_err(|e| rows.name_row(e))
-        });
-        let segment = segment.await.map_err(|e| context.blame(e, self.indices.path()))?;
+            let values = Values::from_bytes(self.value_type, data)?;
+            let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
+        };
+        let segment = segment().map_err(|e| context.blame(e, self.indices.path()))?;
         Ok(CsrRows::new(vec![segment]))
     }
 }

@@ -5,7 +5,7 @@ use arrow_array::{Array, ArrayRef};
 use async_trait::async_trait;
 use cellfeed_core::{
     Archive, Backend, BackendExt, CsrRows, CsrSegment, Error, Hints, Indices, MatrixKey,
-    MemoryBackend, ReadCost, Result, RowRanges, Schema, Table, ValueType, Values,
+    MemoryBackend, ReadCost, Result, RowCheck, RowRanges, Schema, Table, ValueType, Values,
 };
 use futures::future::pending;
 use std::io::Read;
@@ -65,6 +65,17 @@ impl Backend for Faulty {
                 let missing = |e: Error| Error::corrupt(e.message().to_owned());
                 self.inner.read_rows(matrix, rows).await.map_err(missing)
             }
+            Fault::LeftUnchecked => {
+                let answer = self.inner.read_rows(matrix, rows).await?;
+                let check = RowCheck::new(self.schema().matrix(matrix)?.n_vars(), "memory", "X");
+                let check = Arc::new(check);
+                let again = |s: &CsrSegment| {
+                    let (indptr, indices) = (s.indptr().to_vec().into(), s.indices().clone());
+                    CsrSegment::try_unchecked(indptr, indices, s.values().clone(), &check)
+                };
+                let segments = answer.segments().iter().map(again);
+                Ok(CsrRows::new(segments.collect::<Result<_>>()?))
+            }
             Fault::SharedCursor => {
                 self.set_cursor(rows);
                 Yield::default().await;
@@ -101,6 +112,17 @@ impl Backend for Faulty {
                 let segments = segments.map(|s| self.spoil(s, n_vars, call, inside));
                 Ok(CsrRows::new(segments.collect::<Result<_>>()?))
             }
+        }
+    }
+
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        let answer = self.read_rows(matrix, rows).await?;
+        match self.fault {
+            Fault::UncheckedReversed => {
+                let n = u32::try_from(answer.n_rows()).unwrap_or(u32::MAX);
+                answer.gather(&(0..n).rev().collect::<Vec<_>>())
+            }
+            _ => Ok(answer),
         }
     }
 

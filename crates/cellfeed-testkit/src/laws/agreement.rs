@@ -2,7 +2,7 @@
 //! with the oracle.
 
 use super::{genes, read_right_obs, read_right_rows, reading};
-use crate::compare::{check_column, readable};
+use crate::compare::{check_column, check_rows, readable};
 use crate::fixtures::requests;
 use crate::oracle::{Category, Oracle, OracleColumn, OracleMatrix, OracleValues};
 use crate::subject::Subject;
@@ -42,6 +42,7 @@ pub(crate) fn agreement(
             }
             for rows in &requests {
                 let answer = read_right_rows(LAW, backend, matrix, rows).await?;
+                unchecked_agrees(backend, matrix, rows).await?;
                 let cost = backend.cost(&matrix.key, rows);
                 cost_covers(cost, rows, answer.n_bytes(), shares_memory)
                     .map_err(|v| v.at(&matrix.key).when(reading(rows)))?;
@@ -51,6 +52,19 @@ pub(crate) fn agreement(
         genes::var_agrees(backend, oracle).await?;
         genes::columns_agree(backend, oracle, seed).await
     })
+}
+
+/// What the loader reads is, once it is checked, the same.
+async fn unchecked_agrees(
+    backend: &dyn Backend,
+    matrix: &OracleMatrix,
+    rows: &RowRanges,
+) -> Result<(), Violation> {
+    let what = || format!("{}, by read_rows_unchecked", reading(rows));
+    let answer = backend.read_rows_unchecked(&matrix.key, rows).await;
+    let answer = answer.and_then(|answer| answer.checked(rows));
+    let answer = answer.map_err(|e| Violation::refused(LAW, what(), &e).at(&matrix.key))?;
+    check_rows(LAW, matrix, rows, &answer).map_err(|v| v.when(what()))
 }
 
 fn same<T: PartialEq + Debug>(what: &str, want: T, got: T) -> Result<(), Violation> {

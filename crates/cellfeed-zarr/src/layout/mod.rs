@@ -12,8 +12,8 @@ use crate::read::sparse::SparseMatrix;
 use arrow_array::cast::AsArray;
 use cellfeed_core::io::{Entry, Folder};
 use cellfeed_core::{
-    Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, RowOffsets, Schema, ValueType,
-    VarSchema,
+    Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result, RowCheck, RowOffsets, Schema,
+    ValueType, VarSchema,
 };
 use frame::frame;
 use futures::executor::block_on;
@@ -254,7 +254,8 @@ fn matrix(
     let nnz = Some(offsets.nnz());
     let arrays = [&*indptr, &indices, &data].map(|a| a.meta.storage(a.stored)).into();
     let (indices, data) = (Arc::new(indices), Arc::new(data));
-    let sparse = SparseMatrix { offsets, indices, data, value_type, n_indices };
+    let check = RowCheck::new(n_indices, context.files.location(), &*indices.meta.path).sorting();
+    let sparse = SparseMatrix { offsets, indices, data, value_type, check: Arc::new(check) };
     Ok(if by_columns {
         let why = format!(
             "{key} is stored by columns (CSC), so reading a cell would read all of it: write it by \

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use cellfeed_core::io::Engine;
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
-    Values, typed,
+    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    ValueType, Values, typed,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use rayon::prelude::*;
@@ -28,8 +28,8 @@ pub(crate) struct SparseMatrix {
     pub(crate) indices: Arc<Array>,
     pub(crate) data: Arc<Array>,
     pub(crate) value_type: ValueType,
-    /// What indices must be below.
-    pub(crate) n_indices: u64,
+    /// What rows must be.
+    pub(crate) check: Arc<RowCheck>,
 }
 
 /// The wanted elements of a chunk, and how many they are.
@@ -199,6 +199,15 @@ impl SparseMatrix {
 
     /// Reads rows as one segment.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+        self.read_unchecked(context, rows).await?.checked_on(&context.engine, rows).await
+    }
+
+    /// Reads rows as one segment, whose indices are not looked at yet.
+    pub(crate) async fn read_unchecked(
+        &self,
+        context: &Context,
+        rows: &RowRanges,
+    ) -> Result<CsrRows> {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
@@ -207,20 +216,17 @@ impl SparseMatrix {
             read(context, &self.indices, &ranges, As::Indices),
             read(context, &self.data, &ranges, As::Values)
         )?;
-        let indptr = self.offsets.relative(rows);
         let narrow = index_size(self.indices.meta.kind) == 2;
-        let (value_type, n_indices, rows) = (self.value_type, self.n_indices, rows.clone());
-        let work = move || {
+        let segment = || {
             let indices = match narrow {
                 true => Indices::U16(typed::<u16>(indices)?),
                 false => Indices::U32(typed::<u32>(indices)?),
             };
-            let values = Values::from_bytes(value_type, data)?;
-            let indptr = ScalarBuffer::from(indptr);
-            CsrSegment::try_new_sorting(indptr, &indices, &values, n_indices)
-                .map_err(|e| rows.name_row(e))
+            let values = Values::from_bytes(self.value_type, data)?;
+            let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
         };
-        let segment = context.engine.compute(work).await.map_err(|e| self.indices.blame(e))?;
+        let segment = segment().map_err(|e| self.indices.blame(e))?;
         Ok(CsrRows::new(vec![segment]))
     }
 }

@@ -1,14 +1,23 @@
 //! Rows as CSR segments that share the backend's memory.
 
-use crate::spans::Origin;
+mod check;
+
+pub use check::{RowCheck, first_bad_row};
+
+use crate::io::Engine;
+use crate::rows::RowRanges;
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
 use arrow_buffer::ScalarBuffer;
+use check::{ascends, check_rows};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Consecutive rows of an answer in canonical CSR form: `indptr` starts at 0 and never falls,
-/// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept.
+/// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept. Of a segment
+/// that was made [unchecked](Self::try_unchecked) the indices may be anything.
 ///
 /// The three buffers may be views of memory that the backend shares (a map, a decoded chunk).
 #[derive(Debug, Clone)]
@@ -16,6 +25,8 @@ pub struct CsrSegment {
     indptr: ScalarBuffer<u64>,
     indices: Indices,
     values: Values,
+    /// What is still to be asked of the indices.
+    check: Option<Arc<RowCheck>>,
 }
 
 impl CsrSegment {
@@ -29,6 +40,32 @@ impl CsrSegment {
         indices: Indices,
         values: Values,
         n_vars: u64,
+    ) -> Result<Self> {
+        let segment = Self::shaped(indptr, indices, values, None)?;
+        segment.check_indices(n_vars)?;
+        Ok(segment)
+    }
+
+    /// As [`try_new`](Self::try_new), but gene indices are left to whoever copies the rows, or to
+    /// [`CsrRows::checked`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the arrays disagree in length, or `indptr`
+    /// falls.
+    pub fn try_unchecked(
+        indptr: ScalarBuffer<u64>,
+        indices: Indices,
+        values: Values,
+        check: &Arc<RowCheck>,
+    ) -> Result<Self> {
+        Self::shaped(indptr, indices, values, Some(Arc::clone(check)))
+    }
+
+    fn shaped(
+        indptr: ScalarBuffer<u64>,
+        indices: Indices,
+        values: Values,
+        check: Option<Arc<RowCheck>>,
     ) -> Result<Self> {
         if indices.len() != values.len() {
             return Err(Error::corrupt(format!(
@@ -50,12 +87,14 @@ impl CsrSegment {
         if let Some(row) = indptr.windows(2).position(|w| w[1] < w[0]) {
             return Err(Error::corrupt(format!("indptr falls after row {row}")).with("row", row));
         }
-        let segment = Self { indptr, indices, values };
-        match &segment.indices {
-            Indices::U16(b) => check_rows(&segment.indptr, b, n_vars)?,
-            Indices::U32(b) => check_rows(&segment.indptr, b, n_vars)?,
+        Ok(Self { indptr, indices, values, check })
+    }
+
+    fn check_indices(&self, n_vars: u64) -> Result<()> {
+        match &self.indices {
+            Indices::U16(b) => check_rows(&self.indptr, b, n_vars),
+            Indices::U32(b) => check_rows(&self.indptr, b, n_vars),
         }
-        Ok(segment)
     }
 
     /// As [`try_new`](Self::try_new), but rows that are not sorted are sorted first: for stores that
@@ -92,7 +131,55 @@ impl CsrSegment {
             indptr: indptr.collect::<Vec<_>>().into(),
             indices: self.indices.slice(start, len),
             values: self.values.slice(start, len),
+            check: self.check.clone(),
         }
+    }
+
+    /// Checked as its [`RowCheck`] says; it holds the rows that follow the first `skipped` of `rows`.
+    fn checked(mut self, rows: &RowRanges, skipped: usize) -> Result<Self> {
+        let Some(check) = self.check.take() else { return Ok(self) };
+        let checked = match self.check_indices(check.n_vars) {
+            Err(_) if check.sorting => {
+                let Self { indptr, indices, values, .. } = self;
+                Self::try_new_sorting(indptr, &indices, &values, check.n_vars)
+            }
+            done => done.map(|()| self),
+        };
+        checked.map_err(|e| check.blame(e, rows, skipped))
+    }
+
+    /// A row in canonical form, and where it lies: in this segment, or in one of its own if it had to be
+    /// sorted. `span` is where it lies here, `row` its number in the store.
+    ///
+    /// # Errors
+    /// As [`CsrRows::checked`], for this row.
+    #[inline]
+    pub(crate) fn row(
+        &self,
+        span: Range<usize>,
+        row: u64,
+    ) -> Result<(Cow<'_, Self>, Range<usize>)> {
+        let fine = self.check.as_ref().is_none_or(|check| match &self.indices {
+            Indices::U16(b) => ascends(&b[span.clone()], check.n_vars),
+            Indices::U32(b) => ascends(&b[span.clone()], check.n_vars),
+        });
+        if fine {
+            return Ok((Cow::Borrowed(self), span));
+        }
+        let alone = Self {
+            indptr: vec![0, crate::as_u64(span.len())].into(),
+            indices: self.indices.slice(span.start, span.len()),
+            values: self.values.slice(span.start, span.len()),
+            check: self.check.clone(),
+        };
+        let row = RowRanges::single(row..row.saturating_add(1));
+        Ok((Cow::Owned(alone.checked(&row, 0)?), 0..span.len()))
+    }
+
+    /// Whether the indices were looked at.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.check.is_none()
     }
 
     /// How many rows.
@@ -139,69 +226,6 @@ fn sorting_order<I: Copy + Ord>(indptr: &[u64], indices: &[I]) -> Vec<usize> {
     order
 }
 
-/// Rows that one task checks.
-const CHECK_ROWS: usize = 1024;
-
-/// The first row whose indices do not strictly ascend below `n_vars`, if any. Large matrices are
-/// checked in parallel, on the rayon threads of the caller.
-pub fn first_bad_row<I: Copy + PartialOrd + Into<u64> + Sync>(
-    indptr: &[u64],
-    indices: &[I],
-    n_vars: u64,
-) -> Option<usize> {
-    let n_rows = indptr.len().saturating_sub(1);
-    let part = |k: usize| {
-        let rows = k * CHECK_ROWS..((k + 1) * CHECK_ROWS).min(n_rows);
-        let bad = first_bad_row_of(&indptr[rows.start..=rows.end], indices, n_vars);
-        bad.map(|row| rows.start + row)
-    };
-    let parts = 0..n_rows.div_ceil(CHECK_ROWS);
-    if parts.len() < 2 || rayon::current_thread_index().is_none() {
-        return parts.into_iter().find_map(part);
-    }
-    let origin = Origin::here();
-    let checked = parts.into_par_iter().map_init(|| origin.check(), |_, k| part(k));
-    checked.find_map_first(|bad| bad)
-}
-
-fn first_bad_row_of<I: Copy + PartialOrd + Into<u64>>(
-    indptr: &[u64],
-    indices: &[I],
-    n_vars: u64,
-) -> Option<usize> {
-    let mut start = usize::try_from(*indptr.first()?).unwrap_or(usize::MAX);
-    for (row, window) in indptr.windows(2).enumerate() {
-        let len = usize::try_from(window[1].saturating_sub(window[0])).unwrap_or(usize::MAX);
-        let Some(genes) = indices.get(start..start.saturating_add(len)) else { return Some(row) };
-        // Branch-free within a row, so that the compiler vectorises it.
-        let falls = genes.windows(2).fold(false, |bad, w| bad | (w[0] >= w[1]));
-        if falls || genes.last().is_some_and(|&g| g.into() >= n_vars) {
-            return Some(row);
-        }
-        start += len;
-    }
-    None
-}
-
-fn check_rows<I: Copy + PartialOrd + Into<u64> + Sync>(
-    indptr: &[u64],
-    indices: &[I],
-    n_vars: u64,
-) -> Result<()> {
-    let Some(row) = first_bad_row(indptr, indices, n_vars) else { return Ok(()) };
-    let at = |i: usize| usize::try_from(indptr[i]).unwrap_or(usize::MAX);
-    let genes = indices.get(at(row)..at(row + 1)).unwrap_or_default();
-    let what = match genes.windows(2).find(|w| w[0] >= w[1]) {
-        Some(w) if w[0].into() == w[1].into() => format!("gene {} appears twice", w[0].into()),
-        Some(w) => format!("gene {} comes after gene {}", w[1].into(), w[0].into()),
-        None => format!(
-            "gene index {} is not below n_vars, {n_vars}",
-            genes.last().map_or(0, |&g| g.into())
-        ),
-    };
-    Err(Error::corrupt(what).with("row", row))
-}
-
 /// The answer to a read: segments whose rows, joined, are the rows asked for, in order.
 #[derive(Debug, Clone, Default)]
 pub struct CsrRows {
@@ -241,9 +265,10 @@ impl CsrRows {
         let (mut indptr, mut indices, mut values) = (vec![0u64], Vec::new(), Vec::new());
         for &position in order {
             let found = usize::try_from(position).ok().and_then(|p| rows.get(p));
-            let (segment, span) = found.ok_or_else(|| {
+            let (segment, span) = found.cloned().ok_or_else(|| {
                 Error::out_of_bounds(format!("row {position} of {} rows", rows.len()))
             })?;
+            let (segment, span) = segment.row(span, position.into())?;
             match &segment.indices {
                 Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&g| u32::from(g))),
                 Indices::U32(b) => indices.extend_from_slice(&b[span.clone()]),
@@ -253,8 +278,47 @@ impl CsrRows {
             indptr.push(crate::as_u64(indices.len()));
         }
         let values = Values::from_bytes(value_type, values.into())?;
-        // The rows were canonical where they came from.
+        // The rows are canonical now.
         Ok(Self::new(vec![CsrSegment::try_new(indptr.into(), indices.into(), values, u64::MAX)?]))
+    }
+
+    /// Checked: what [`Backend::read_rows`](crate::Backend::read_rows) answers. `rows` are the rows that
+    /// these are. In parallel, on the rayon threads of the caller.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), naming file, element and row, if indices do not
+    /// strictly ascend below the number of genes.
+    pub fn checked(self, rows: &RowRanges) -> Result<Self> {
+        if self.is_checked() {
+            return Ok(self);
+        }
+        let mut first = 0;
+        let mut skipped = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            skipped.push(first);
+            first += segment.n_rows();
+        }
+        let segments = self.segments.into_par_iter().zip(skipped);
+        let segments = segments.map(|(segment, skipped)| segment.checked(rows, skipped));
+        Ok(Self::new(segments.collect::<Result<_>>()?))
+    }
+
+    /// As [`checked`](Self::checked), on the threads of an engine.
+    ///
+    /// # Errors
+    /// As `checked`.
+    pub async fn checked_on(self, engine: &Engine, rows: &RowRanges) -> Result<Self> {
+        if self.is_checked() {
+            return Ok(self);
+        }
+        let rows = rows.clone();
+        engine.compute(move || self.checked(&rows)).await
+    }
+
+    /// Whether the indices of all rows were looked at.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        self.segments.iter().all(CsrSegment::is_checked)
     }
 
     /// Each row: its segment, and where in the segment's indices and values it lies.

@@ -4,6 +4,7 @@
 use super::chunks::{Job, STEP_BYTES, Task, knows_fill, plain_ranges, slots, steps, tasks};
 use super::convert::{Convert, emit, little_endian, write_fill};
 use super::filters::{Pipeline, refuse_unknown};
+use super::start::Proven;
 use super::{as_u64, index};
 use crate::container::{
     ByteOrder, ChunkTable, Container, Dataset, ElementType, Storage, StoredChunk,
@@ -66,6 +67,7 @@ enum Kind {
         table: Arc<ChunkTable>,
         chunk: u64,
         pipeline: Pipeline,
+        proven: Arc<Proven>,
     },
     /// Only the library can decode it.
     Library {
@@ -133,7 +135,8 @@ impl StoredArray {
                     Some(pipeline) => {
                         let table = context.chunk_table(path)?;
                         if knows_fill(dataset, &table) {
-                            Kind::Chunked { table, chunk, pipeline }
+                            let proven = Arc::new(Proven::none(table.len()));
+                            Kind::Chunked { table, chunk, pipeline, proven }
                         } else {
                             library
                         }
@@ -204,7 +207,7 @@ impl StoredArray {
             Kind::Chunked { pipeline, .. } if pipeline.is_plain() => {
                 (wanted, wanted, if self.is_native(convert) { 0 } else { wanted })
             }
-            Kind::Chunked { table, chunk, pipeline } => {
+            Kind::Chunked { table, chunk, pipeline, .. } => {
                 let (mut read, mut decoded) = (0u64, 0u64);
                 for slot in slots(ranges, *chunk) {
                     read += table.get(slot).map_or(0, |c| u64::from(c.size));
@@ -236,12 +239,20 @@ impl StoredArray {
                 Kind::Contiguous(offset) => {
                     self.read_contiguous(context, ranges, *offset, convert).await
                 }
-                Kind::Chunked { table, chunk, pipeline } => {
+                Kind::Chunked { table, chunk, pipeline, proven } => {
                     if pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges) {
                         let ranges = plain_ranges(table, *chunk, self.element.size(), ranges);
                         self.read_plain(context, ranges, convert).await
                     } else {
-                        self.read_chunks(context, ranges, table, *chunk, pipeline, convert).await
+                        let job = Job {
+                            path: self.path.clone(),
+                            element: self.element.clone(),
+                            fill: self.fill.clone(),
+                            pipeline: pipeline.clone(),
+                            convert,
+                            proven: Arc::clone(proven),
+                        };
+                        self.read_chunks(context, ranges, table, *chunk, job).await
                     }
                 }
                 Kind::Library { window } => {
@@ -260,7 +271,7 @@ impl StoredArray {
             Kind::Contiguous(Some(offset)) => {
                 ranges.iter().map(|r| offset + r.start * size..offset + r.end * size).collect()
             }
-            Kind::Chunked { table, chunk, pipeline } => {
+            Kind::Chunked { table, chunk, pipeline, .. } => {
                 if pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges) {
                     return plain_ranges(table, *chunk, size, ranges);
                 }
@@ -276,7 +287,7 @@ impl StoredArray {
         self.is_native(convert)
             && match &self.kind {
                 Kind::Contiguous(offset) => offset.is_some(),
-                Kind::Chunked { table, chunk, pipeline } => {
+                Kind::Chunked { table, chunk, pipeline, .. } => {
                     pipeline.is_plain() && self.all_stored(table, *chunk, pipeline, ranges)
                 }
                 Kind::Library { .. } => false,
@@ -354,10 +365,10 @@ impl StoredArray {
         ranges: &[Range<u64>],
         table: &ChunkTable,
         chunk: u64,
-        pipeline: &Pipeline,
-        convert: Convert,
+        job: Job,
     ) -> Result<Bytes> {
-        let mut buffer = self.buffer(context, ranges, convert)?;
+        let mut buffer = self.buffer(context, ranges, job.convert)?;
+        let (out_size, job) = (self.out_size(job.convert), Arc::new(job));
         let mut steps = steps(tasks(ranges, table, chunk)).into_iter();
         let fetch = |tasks: Vec<Task>| async {
             let ranges = tasks.iter().filter_map(|t| t.stored.map(StoredChunk::range)).collect();
@@ -371,15 +382,10 @@ impl StoredArray {
         while let Some((tasks, raw)) = ready {
             let elements: usize =
                 tasks.iter().flat_map(|t| &t.parts).map(ExactSizeIterator::len).sum();
-            let bytes = elements * self.out_size(convert);
-            let job = Job {
-                path: self.path.clone(),
-                element: self.element.clone(),
-                fill: self.fill.clone(),
-                pipeline: pipeline.clone(),
-                convert,
-            };
-            context.engine.stats().add_decoded(as_u64(tasks.len() * pipeline.chunk_bytes()));
+            let bytes = elements * out_size;
+            let job = Arc::clone(&job);
+            let decoded: usize = tasks.iter().map(|task| job.decoded(task)).sum();
+            context.engine.stats().add_decoded(as_u64(decoded));
             let decode = context.engine.compute(move || {
                 job.run(&tasks, &raw, &mut buffer.as_mut_slice()[done..done + bytes])?;
                 Ok(buffer)

@@ -2,6 +2,7 @@
 
 use super::convert::{Convert, emit, write_fill};
 use super::filters::{Pipeline, Scratch};
+use super::start::Proven;
 use super::{as_u64, index};
 use crate::container::{ByteOrder, ChunkTable, Dataset, ElementType, StoredChunk};
 use cellfeed_core::Result;
@@ -9,6 +10,7 @@ use cellfeed_core::spans::Origin;
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Stored bytes that one step of a read fetches and decodes, while the next is on its way.
 pub(super) const STEP_BYTES: u64 = 16 << 20;
@@ -16,10 +18,20 @@ pub(super) const STEP_BYTES: u64 = 16 << 20;
 /// A stored chunk and the parts of it that are wanted, as element ranges within it.
 #[derive(Debug)]
 pub(super) struct Task {
+    pub(super) slot: usize,
     pub(super) stored: Option<StoredChunk>,
     /// Where the chunk's bytes lie among those read for the step.
     pub(super) raw: Range<usize>,
     pub(super) parts: Vec<Range<usize>>,
+}
+
+impl Task {
+    /// Bytes from the beginning of the chunk that have to be decoded: all of them, unless its checksum
+    /// was found right before.
+    pub(super) fn wanted(&self, size: usize, proven: &Proven, chunk_bytes: usize) -> usize {
+        let end = self.parts.last().map_or(0, |part| part.end.saturating_mul(size));
+        if proven.has(self.slot) { end.min(chunk_bytes) } else { chunk_bytes }
+    }
 }
 
 /// One step's decoding.
@@ -30,6 +42,8 @@ pub(super) struct Job {
     pub(super) fill: Vec<u8>,
     pub(super) pipeline: Pipeline,
     pub(super) convert: Convert,
+    /// Chunks whose checksums were found right.
+    pub(super) proven: Arc<Proven>,
 }
 
 thread_local! {
@@ -53,7 +67,7 @@ impl Job {
         // What one thread decodes in a row is one span.
         let begin = || origin.decode(&self.path);
         tasks.par_iter().zip(places).try_for_each_init(begin, |doing, (task, place)| {
-            doing.add_bytes(self.pipeline.chunk_bytes());
+            doing.add_bytes(self.decoded(task));
             SCRATCH.with_borrow_mut(|(scratch, chunk)| {
                 self.decode(task, raw, place, scratch, chunk).map_err(|e| match task.stored {
                     Some(stored) => e.with("offset", stored.offset),
@@ -61,6 +75,13 @@ impl Job {
                 })
             })
         })
+    }
+
+    /// Bytes that decoding a chunk yields.
+    pub(super) fn decoded(&self, task: &Task) -> usize {
+        let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
+        let wanted = task.wanted(size, &self.proven, self.pipeline.chunk_bytes());
+        self.pipeline.start_bytes(wanted)
     }
 
     fn decode(
@@ -80,10 +101,16 @@ impl Job {
         let raw = &raw[task.raw.clone()];
         let whole = matches!(&task.parts[..], [part] if part.len() * size == chunk_bytes);
         if whole && little && self.convert == Convert::Keep {
-            return self.pipeline.decode(raw, stored.filter_mask, scratch, place);
+            self.pipeline.decode(raw, stored.filter_mask, scratch, place)?;
+            self.proven.add(task.slot);
+            return Ok(());
         }
         chunk.resize(chunk_bytes, 0);
-        self.pipeline.decode(raw, stored.filter_mask, scratch, chunk)?;
+        let wanted = task.wanted(size, &self.proven, chunk_bytes);
+        let mask = stored.filter_mask;
+        if self.pipeline.decode_start(raw, mask, scratch, chunk, wanted)? {
+            self.proven.add(task.slot);
+        }
         for part in &task.parts {
             let source = &chunk[part.start * size..part.end * size];
             let out = if self.convert == Convert::Index { part.len() * 4 } else { source.len() };
@@ -131,7 +158,7 @@ pub(super) fn tasks(ranges: &[Range<u64>], table: &ChunkTable, chunk: u64) -> Ve
         match tasks.last_mut() {
             Some(task) if current == Some(slot) => task.parts.push(part),
             _ => {
-                tasks.push(Task { stored: table.get(slot), raw: 0..0, parts: vec![part] });
+                tasks.push(Task { slot, stored: table.get(slot), raw: 0..0, parts: vec![part] });
                 current = Some(slot);
             }
         }

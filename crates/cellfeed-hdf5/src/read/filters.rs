@@ -1,6 +1,6 @@
 //! The filter pipeline in Rust: raw chunk bytes to elements, on any thread, without a lock.
 
-use super::lzf;
+use super::{lzf, start};
 use crate::container::{Filter, filter_name};
 use cellfeed_core::{Error, Result};
 use libdeflater::Decompressor;
@@ -84,6 +84,13 @@ impl Pipeline {
         self.chunk_bytes
     }
 
+    /// How many bytes decoding yields of which the first `wanted` are asked for.
+    pub(crate) fn start_bytes(&self, wanted: usize) -> usize {
+        let start = wanted.saturating_add(start::MARGIN);
+        let first = self.steps.first() == Some(&Step::Deflate);
+        if first && start < self.chunk_bytes && start::works() { start } else { self.chunk_bytes }
+    }
+
     /// Decodes one chunk into `out`, which is exactly as long as a chunk.
     pub(crate) fn decode(
         &self,
@@ -92,6 +99,20 @@ impl Pipeline {
         scratch: &mut Scratch,
         out: &mut [u8],
     ) -> Result<()> {
+        self.decode_start(raw, mask, scratch, out, self.chunk_bytes).map(drop)
+    }
+
+    /// Decodes at least the first `wanted` bytes of a chunk into `out`, which is exactly as long as a
+    /// chunk: whole where [`start_bytes`](Self::start_bytes) says so. Tells whether the chunk was decoded
+    /// whole, and what it has of checksums found right.
+    pub(crate) fn decode_start(
+        &self,
+        raw: &[u8],
+        mask: u32,
+        scratch: &mut Scratch,
+        out: &mut [u8],
+        wanted: usize,
+    ) -> Result<bool> {
         let applied = |i: usize| mask & (1 << i) == 0;
         // How long the data were before each step of writing; a checksum adds four bytes.
         let mut sizes = Vec::with_capacity(self.steps.len());
@@ -118,7 +139,7 @@ impl Pipeline {
         }
         let Scratch { inflate, zstd, front, back } = scratch;
         let Some((last, rest)) = todo.split_first() else {
-            return copy(raw, out);
+            return copy(raw, out).map(|()| true);
         };
         // Undo from the outside in; `front` holds the data once the first step is undone.
         let mut in_front = false;
@@ -129,7 +150,14 @@ impl Pipeline {
             std::mem::swap(front, back);
             in_front = true;
         }
-        undo(last.0, inflate, zstd, if in_front { front } else { raw }, out)
+        let source = if in_front { front } else { raw };
+        if last.0 == Step::Deflate
+            && self.start_bytes(wanted) < self.chunk_bytes
+            && start::inflate_start(inflate, source, out, wanted)
+        {
+            return Ok(false);
+        }
+        undo(last.0, inflate, zstd, source, out).map(|()| true)
     }
 }
 

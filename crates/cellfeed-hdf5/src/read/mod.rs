@@ -12,6 +12,7 @@ mod mapped;
 mod obs;
 pub(crate) mod roofline;
 mod sparse;
+mod start;
 
 pub(crate) use array::{Context, StoredArray};
 pub(crate) use convert::Convert;

@@ -138,6 +138,23 @@ fn columns_become_rows_in_little_memory() {
 }
 
 #[test]
+fn verify_looks_at_all_row_offsets() {
+    let place = Place::new();
+    let (atlas, csr) = (place.atlas("2500"), place.at("a.csr"));
+    out(&["convert", &atlas, &csr]);
+    let indptr = Path::new(&csr).join("X/indptr");
+    let sound = std::fs::read(&indptr).unwrap();
+    for row in [3, 1234, 2499] {
+        let mut damaged = sound.clone();
+        damaged[row * 8..row * 8 + 8].fill(0);
+        std::fs::write(&indptr, damaged).unwrap();
+        let (_, error) = fails(&["verify", &atlas, &csr]);
+        let falls = format!("row {}", row - 1);
+        assert!(error.contains("indptr") && error.contains(&falls), "{error}");
+    }
+}
+
+#[test]
 fn a_shuffled_store_has_every_cell_once_whatever_the_memory() {
     let place = Place::new();
     let atlas = place.atlas("9000");

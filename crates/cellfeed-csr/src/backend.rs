@@ -40,7 +40,8 @@ pub fn looks_like(path: &Path) -> bool {
 }
 
 impl CsrBackend {
-    /// Opens a store: reads the header, the row offsets and the genes' names. Blocks meanwhile.
+    /// Opens a store: reads the header and the genes' names, and the row offsets where they cannot be
+    /// looked up in a map, or may not ([`Access::Read`]). Blocks meanwhile.
     ///
     /// # Errors
     /// Of kind `NotFound` or `Io` if the store cannot be opened, `Unsupported` if it is of a newer
@@ -48,7 +49,7 @@ impl CsrBackend {
     pub fn open(path: &Path, engine: Arc<Engine>, options: &CsrOptions) -> Result<Self> {
         let folder: Arc<dyn Folder> = Arc::new(FileSet::new(path, Arc::clone(&engine)));
         if !path.join(NAME).exists() && scdl::looks_like(path) {
-            let opened = scdl::open(path, &folder, &engine)?;
+            let opened = scdl::open(path, &folder, &engine, options.access)?;
             return Ok(Self::new(folder, engine, options, opened));
         }
         Self::open_in(folder, engine, options)
@@ -64,7 +65,7 @@ impl CsrBackend {
         engine: Arc<Engine>,
         options: &CsrOptions,
     ) -> Result<Self> {
-        let opened = layout::open(&folder, &engine)?;
+        let opened = layout::open(&folder, &engine, options.access)?;
         Ok(Self::new(folder, engine, options, opened))
     }
 
@@ -86,7 +87,8 @@ impl CsrBackend {
         }
     }
 
-    /// Reads every file of the store and holds it against its checksum. Blocks.
+    /// Reads every file of the store and holds it against its checksum, and every row offset against
+    /// its neighbours. Blocks.
     ///
     /// # Errors
     /// Of kind `Corrupt` naming the first file that is damaged; `Unsupported` for a BioNeMo SCDL
@@ -116,6 +118,13 @@ impl CsrBackend {
                 ))
                 .with("file", file.location()));
             }
+        }
+        for (key, matrix) in &self.matrices {
+            let checked = match matrix {
+                Matrix::Plain(m) => m.offsets.check_all(),
+                Matrix::Packed(m) => m.check_offsets(),
+            };
+            checked.map_err(|e| self.blame(e.with_default("element", key)))?;
         }
         Ok(())
     }
@@ -169,10 +178,11 @@ impl Backend for CsrBackend {
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
         rows.check_within(self.schema.n_obs)?;
-        Ok(match self.matrix(matrix)? {
+        let cost = match self.matrix(matrix)? {
             Matrix::Plain(m) => m.cost(rows),
             Matrix::Packed(m) => m.cost(rows),
-        })
+        };
+        cost.map_err(|e| self.blame(e.with_default("element", matrix)))
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
@@ -195,8 +205,8 @@ impl Backend for CsrBackend {
             return;
         }
         match self.matrix(matrix) {
-            Ok(Matrix::Plain(m)) => m.will_read(rows).await,
-            Ok(Matrix::Packed(m)) => m.will_read(rows).await,
+            Ok(Matrix::Plain(m)) => m.will_read(&self.engine, rows).await,
+            Ok(Matrix::Packed(m)) => m.will_read(&self.engine, rows).await,
             Err(_) => {}
         }
     }

@@ -3,13 +3,14 @@
 
 use crate::columns::{Column, check_file};
 use crate::header::{FileEntry, Header, LayoutName, MatrixEntry, NAME, TableEntry};
-use crate::packed::PackedMatrix;
+use crate::packed::{PackedMatrix, longest_row};
 use crate::read::{Array, Matrix, PlainMatrix};
-use cellfeed_core::io::{ByteSource, Engine, Folder, LocalFile, MappedFile};
+use cellfeed_core::io::{Access, ByteSource, Engine, Folder, LocalFile, MappedFile};
 use cellfeed_core::{
     ArrayStorage, ColumnSchema, Encoding, Error, ErrorKind, MatrixKey, MatrixSchema, Result,
     RowCheck, RowOffsets, Schema, ValueType, VarSchema, typed,
 };
+use std::path::Path;
 use std::sync::Arc;
 
 /// Files of columns up to this length are got together from a folder that is far.
@@ -34,7 +35,11 @@ pub(crate) enum Tables {
 }
 
 /// Opens a store of our own format.
-pub(crate) fn open(folder: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Opened> {
+pub(crate) fn open(
+    folder: &Arc<dyn Folder>,
+    engine: &Arc<Engine>,
+    access: Access,
+) -> Result<Opened> {
     let header = Header::read(&**folder)?;
     let blame = |e: Error| e.with_default("file", folder.place(NAME));
     if header.obs.n_rows != header.n_obs {
@@ -86,7 +91,8 @@ pub(crate) fn open(folder: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Ope
             (MatrixKey::Raw, Some(raw)) => raw,
             _ => &var,
         };
-        let (schema, matrix) = open_matrix(folder, engine, entry, &key, header.n_obs, var)
+        let files = (folder, engine, access);
+        let (schema, matrix) = open_matrix(files, entry, &key, header.n_obs, var)
             .map_err(|e| blame(e.with_default("element", &key)))?;
         described.push(schema);
         matrices.push((key, matrix));
@@ -115,8 +121,7 @@ pub(crate) fn open(folder: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Ope
 }
 
 fn open_matrix(
-    folder: &Arc<dyn Folder>,
-    engine: &Arc<Engine>,
+    (folder, engine, access): (&Arc<dyn Folder>, &Arc<Engine>, Access),
     entry: &MatrixEntry,
     key: &MatrixKey,
     n_obs: u64,
@@ -147,7 +152,8 @@ fn open_matrix(
         ))
         .with("file", folder.place(&entry.indptr.path)));
     }
-    let offsets = read_offsets(&**folder, &entry.indptr)?;
+    // A row has a gene once at most.
+    let offsets = open_offsets(folder, engine, access, &entry.indptr, entry.n_vars)?;
     if offsets.nnz() != entry.nnz {
         return Err(Error::corrupt(format!(
             "indptr ends at {}, but the header says {} values",
@@ -187,7 +193,8 @@ fn open_matrix(
         LayoutName::Packed => {
             let starts = entry.offsets.as_ref().ok_or_else(|| missing("offsets"))?;
             let rows = entry.rows.as_ref().ok_or_else(|| missing("rows"))?;
-            let starts = read_offsets(&**folder, starts)?;
+            let longest = longest_row(entry.n_vars);
+            let starts = open_offsets(folder, engine, access, starts, longest)?;
             let (file, map) = open_rows(folder, engine, rows)?;
             let arrays = vec![storage("rows", value_type, rows)];
             let matrix = PackedMatrix::try_new(
@@ -243,9 +250,14 @@ fn open_rows(
     entry: &FileEntry,
 ) -> Result<(Arc<dyn ByteSource>, Option<MappedFile>)> {
     let Some(root) = folder.local() else { return Ok((folder.open(&entry.path)?, None)) };
-    // Not through the folder, which closes files when too many are open.
-    let path = root.join(&entry.path);
-    let file = Arc::new(LocalFile::open(&path, Arc::clone(engine))?);
+    let file = open_local(root, engine, entry)?;
+    let map = file.map()?;
+    Ok((file, map))
+}
+
+/// A file that stays open: not through the folder, which closes files when too many are open.
+fn open_local(root: &Path, engine: &Arc<Engine>, entry: &FileEntry) -> Result<Arc<dyn ByteSource>> {
+    let file = LocalFile::open(&root.join(&entry.path), Arc::clone(engine))?;
     // The header was held against the folder before; now against what was opened.
     if file.len() != entry.bytes {
         return Err(Error::new(
@@ -255,8 +267,25 @@ fn open_rows(
         )
         .with("file", file.location()));
     }
-    let map = file.map()?;
-    Ok((file, map))
+    Ok(Arc::new(file))
+}
+
+/// Row offsets of 64 bits, as they lie if they may be mapped, else read whole; `longest` is how much a
+/// row can have. The caller has checked the file's length.
+pub(crate) fn open_offsets(
+    folder: &Arc<dyn Folder>,
+    engine: &Arc<Engine>,
+    access: Access,
+    entry: &FileEntry,
+    longest: u64,
+) -> Result<RowOffsets> {
+    if access != Access::Read
+        && let Some(root) = folder.local()
+        && let Some(viewed) = RowOffsets::viewed(&open_local(root, engine, entry)?, longest)?
+    {
+        return Ok(viewed);
+    }
+    read_offsets(&**folder, entry)
 }
 
 /// Bytes of row offsets that are read at a time.

@@ -9,7 +9,9 @@ pub struct CsrOptions {
 }
 
 impl CsrOptions {
-    /// Chooses between map and reads. Default: [`Access::Auto`].
+    /// Chooses between map and reads. Default: [`Access::Auto`]. By [`Access::Read`] row offsets are
+    /// read whole when a store is opened, two to four bytes a row; else they are looked up in their map
+    /// where there is one.
     #[must_use]
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;

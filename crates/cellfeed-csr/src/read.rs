@@ -29,7 +29,7 @@ pub(crate) struct Array {
     pub(crate) map: Option<MappedFile>,
 }
 
-/// Row offsets in memory, indices and values in files.
+/// Row offsets, indices and values, in files or in memory.
 #[derive(Debug)]
 pub(crate) struct PlainMatrix {
     pub(crate) offsets: RowOffsets,
@@ -76,8 +76,8 @@ fn indices_of(element: ValueType, bytes: bytes::Bytes) -> Result<Indices> {
 
 impl PlainMatrix {
     /// What reading costs; by the map less.
-    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
-        let ranges = self.offsets.element_ranges(rows);
+    pub(crate) fn cost(&self, rows: &RowRanges) -> Result<ReadCost> {
+        let ranges = self.offsets.element_ranges(rows)?;
         let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
         // Indices of 8 or 64 bits are converted.
         let converted = match self.indices.element {
@@ -88,18 +88,19 @@ impl PlainMatrix {
         let bytes = nnz * (self.indices.size() + self.data.size());
         let segments = u64::try_from(rows.as_slice().len()).unwrap_or(0);
         let kept = bytes + nnz * converted + (rows.n_rows() + segments + 1) * 8;
-        ReadCost {
+        Ok(ReadCost {
             bytes_read: bytes,
             bytes_decoded: 0,
             bytes_held: kept,
             bytes_kept: kept,
             exact: true,
-        }
+        })
     }
 
     /// Tells the disk which bytes come next.
-    pub(crate) async fn will_read(&self, rows: &RowRanges) {
-        let elements = self.offsets.element_ranges(rows);
+    pub(crate) async fn will_read(&self, engine: &Engine, rows: &RowRanges) {
+        // What is wrong with the offsets the read will tell.
+        let Ok(elements) = self.offsets.find(engine, rows).await else { return };
         for array in [&self.indices, &self.data] {
             array.file.will_need(array.ranges(&elements)).await;
         }
@@ -116,7 +117,7 @@ impl PlainMatrix {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
-        let elements = self.offsets.element_ranges(&rows);
+        let elements = self.offsets.find(engine, &rows).await?;
         let (indices, data) = (self.indices.ranges(&elements), self.data.ranges(&elements));
         let wanted = (Arc::clone(self), indices.clone(), data.clone());
         let resident = move || {
@@ -137,6 +138,7 @@ impl PlainMatrix {
 
     /// A segment for each range of rows, all of them views of the map.
     fn map_rows(&self, rows: &RowRanges) -> Result<CsrRows> {
+        self.offsets.check()?;
         for array in [&self.indices, &self.data] {
             let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
             map.check()?;
@@ -149,7 +151,7 @@ impl PlainMatrix {
                 || origin.decode(self.indices.file.location()),
                 |_, range| {
                     let part = RowRanges::single(range.clone());
-                    let elements = self.offsets.start(range.start)..self.offsets.start(range.end);
+                    let elements = self.offsets.elements(range.clone())?;
                     self.segment(&part, self.indices.slice(&elements), self.data.slice(&elements))
                 },
             )
@@ -163,6 +165,7 @@ impl PlainMatrix {
         indices: bytes::Bytes,
         data: bytes::Bytes,
     ) -> Result<CsrRows> {
+        self.offsets.check()?;
         Ok(CsrRows::new(vec![self.segment(rows, indices, data)?]))
     }
 
@@ -172,7 +175,7 @@ impl PlainMatrix {
         indices: bytes::Bytes,
         data: bytes::Bytes,
     ) -> Result<CsrSegment> {
-        let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+        let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
         let segment = || {
             let indices = indices_of(self.indices.element, indices)?;
             let values = Values::from_bytes(self.data.element, data)?;

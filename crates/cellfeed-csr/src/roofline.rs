@@ -56,7 +56,7 @@ pub(crate) fn plain(
     let mut limits = Roofline::default();
     let arrays = [&matrix.indices, &matrix.data];
     for rows in fetches.iter().filter(|_| cold) {
-        let parts = matrix.offsets.element_ranges(rows);
+        let parts = matrix.offsets.element_ranges(rows)?;
         let start = Instant::now();
         for array in arrays {
             let read = block_on(array.file.get_ranges(array.ranges(&parts)))?;
@@ -69,7 +69,7 @@ pub(crate) fn plain(
     // Once before anything is timed: the buffers are kept ones, whose pages are there.
     for timed in [false, true] {
         for rows in fetches.iter().take(if timed { usize::MAX } else { 1 }) {
-            let parts = matrix.offsets.element_ranges(rows);
+            let parts = matrix.offsets.element_ranges(rows)?;
             let start = Instant::now();
             let copied: u64 = pool.install(|| {
                 let pairs = arrays.into_iter().zip(&mut targets);

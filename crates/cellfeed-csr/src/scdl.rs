@@ -7,9 +7,9 @@
 //! read for that alone. The features' names and the cells' columns stay unread.
 
 use crate::header::FileEntry;
-use crate::layout::{Opened, Tables, open_array};
+use crate::layout::{Opened, Tables, open_array, open_offsets};
 use crate::read::{Matrix, PlainMatrix};
-use cellfeed_core::io::{Engine, Folder};
+use cellfeed_core::io::{Access, Engine, Folder};
 use cellfeed_core::{
     ArrayStorage, Encoding, Error, MatrixKey, MatrixSchema, Result, RowCheck, RowOffsets, Schema,
     ValueType, VarSchema, typed,
@@ -100,7 +100,12 @@ fn types(path: &Path) -> Result<[ValueType; 3]> {
 }
 
 /// Opens a folder.
-pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>) -> Result<Opened> {
+pub(crate) fn open(
+    folder: &Path,
+    files: &Arc<dyn Folder>,
+    engine: &Arc<Engine>,
+    access: Access,
+) -> Result<Opened> {
     let blame = |name: &str| {
         let path = folder.join(name).display().to_string();
         move |e: Error| e.with_default("file", path)
@@ -113,7 +118,21 @@ pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>)
     if !matches!(index_type, ValueType::U8 | ValueType::U16 | ValueType::U32 | ValueType::U64) {
         return Err(blame(HEADER)(Error::corrupt(format!("columns of type {index_type}"))));
     }
-    let offsets = read_rows(&folder.join(FILES[2]), row_type).map_err(blame(FILES[2]))?;
+    let n_vars = parquet_rows(&folder.join(FEATURES)).map_err(blame(FEATURES))?;
+    if u32::try_from(n_vars).is_err() {
+        return Err(blame(FEATURES)(Error::corrupt(format!("{n_vars} genes"))));
+    }
+    let entry = |name: &str| -> Result<FileEntry> {
+        Ok(FileEntry { path: name.to_owned(), bytes: length(name)?, xxh3: String::new() })
+    };
+    let rows = entry(FILES[2])?;
+    let offsets = match row_type {
+        ValueType::U64 if rows.bytes > 0 && rows.bytes.is_multiple_of(8) => {
+            open_offsets(files, engine, access, &rows, n_vars)
+        }
+        _ => read_rows(&folder.join(FILES[2]), row_type),
+    };
+    let offsets = offsets.map_err(blame(FILES[2]))?;
     let nnz = offsets.nnz();
     for (name, element) in [(FILES[0], value_type), (FILES[1], index_type)] {
         let (bytes, size) = (length(name)?, u64::try_from(element.size()).unwrap_or(8));
@@ -125,13 +144,6 @@ pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>)
             ))));
         }
     }
-    let n_vars = parquet_rows(&folder.join(FEATURES)).map_err(blame(FEATURES))?;
-    if u32::try_from(n_vars).is_err() {
-        return Err(blame(FEATURES)(Error::corrupt(format!("{n_vars} genes"))));
-    }
-    let entry = |name: &str| -> Result<FileEntry> {
-        Ok(FileEntry { path: name.to_owned(), bytes: length(name)?, xxh3: String::new() })
-    };
     let (data, columns) = (entry(FILES[0])?, entry(FILES[1])?);
     let storage = |name: &str, element: ValueType, file: &FileEntry| ArrayStorage {
         name: name.to_owned(),
@@ -178,7 +190,7 @@ pub(crate) fn open(folder: &Path, files: &Arc<dyn Folder>, engine: &Arc<Engine>)
     })
 }
 
-/// Row offsets of any unsigned type.
+/// Row offsets of any unsigned type but that of 64 bits, read whole.
 fn read_rows(path: &Path, element: ValueType) -> Result<RowOffsets> {
     let io = |e| Error::io("cannot read", e);
     let mut file = File::open(path).map_err(io)?;
@@ -199,7 +211,6 @@ fn read_rows(path: &Path, element: ValueType) -> Result<RowOffsets> {
             ValueType::U8 => builder.extend(part.iter().map(|&e| e.into()))?,
             ValueType::U16 => builder.extend(typed::<u16>(part)?.iter().map(|&e| e.into()))?,
             ValueType::U32 => builder.extend(typed::<u32>(part)?.iter().map(|&e| e.into()))?,
-            ValueType::U64 => builder.extend(typed::<u64>(part)?.iter().copied())?,
             other => return Err(Error::corrupt(format!("row offsets of type {other}"))),
         }
     }

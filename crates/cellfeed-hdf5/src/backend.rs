@@ -206,11 +206,11 @@ impl Backend for Hdf5Backend {
 
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
         rows.check_within(self.schema.n_obs)?;
-        Ok(match self.matrix(matrix)? {
+        match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.cost(rows),
-            Matrix::Dense(m) => m.cost(rows),
-            Matrix::ByColumns(_) => return Err(not_by_rows(matrix)),
-        })
+            Matrix::Dense(m) => Ok(m.cost(rows)),
+            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
+        }
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
@@ -292,7 +292,7 @@ impl Archive for Hdf5Backend {
     }
 
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
-        Ok(self.by_columns(matrix, genes)?.cost(genes))
+        self.by_columns(matrix, genes)?.cost(genes)
     }
 
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {

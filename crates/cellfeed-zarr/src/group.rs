@@ -103,7 +103,7 @@ impl Backend for Group {
     fn cost(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<ReadCost> {
         rows.check_within(self.schema.n_obs)?;
         match self.matrix(matrix)? {
-            Matrix::Sparse(m) => Ok(m.cost(&self.context.engine, rows)),
+            Matrix::Sparse(m) => m.cost(&self.context.engine, rows),
             Matrix::Dense(m) => Ok(m.cost(rows)),
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         }
@@ -175,7 +175,7 @@ impl Archive for Group {
     }
 
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
-        Ok(self.by_columns(matrix, genes)?.cost(&self.context.engine, genes))
+        self.by_columns(matrix, genes)?.cost(&self.context.engine, genes)
     }
 
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use cellfeed_core::io::{Access, Buffer, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowOffsets, RowRanges, ValueType,
-    Values, typed,
+    CsrRows, CsrSegment, Error, ErrorKind, Indices, ReadCost, Result, RowOffsets, RowRanges,
+    ValueType, Values, typed,
 };
 use half::f16;
 use rayon::prelude::*;
@@ -83,24 +83,35 @@ impl PackedMatrix {
     }
 
     /// What reading costs.
-    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
-        let sum = |o: &RowOffsets| -> u64 {
-            o.element_ranges(rows).iter().map(|r| r.end - r.start).sum()
+    pub(crate) fn cost(&self, rows: &RowRanges) -> Result<ReadCost> {
+        let sum = |o: &RowOffsets| -> Result<u64> {
+            Ok(o.element_ranges(rows)?.iter().map(|r| r.end - r.start).sum())
         };
-        let (nnz, raw) = (sum(&self.offsets), sum(&self.starts));
+        let (nnz, raw) = (sum(&self.offsets)?, sum(&self.starts)?);
         let kept = nnz * self.width() + (rows.n_rows() + 1) * 8;
-        ReadCost {
+        Ok(ReadCost {
             bytes_read: raw,
             bytes_decoded: nnz * self.width(),
             bytes_held: kept + raw,
             bytes_kept: kept,
             exact: true,
-        }
+        })
+    }
+
+    /// Checks every offset.
+    pub(crate) fn check_offsets(&self) -> Result<()> {
+        self.offsets.check_all()?;
+        self.starts.check_all()
     }
 
     /// Tells the disk which bytes come next.
-    pub(crate) async fn will_read(&self, rows: &RowRanges) {
-        self.file.will_need(self.starts.element_ranges(rows)).await;
+    pub(crate) async fn will_read(&self, engine: &Engine, rows: &RowRanges) {
+        // What is wrong with the offsets the read will tell.
+        let (starts, _) =
+            futures::join!(self.starts.find(engine, rows), self.offsets.find(engine, rows),);
+        if let Ok(ranges) = starts {
+            self.file.will_need(ranges).await;
+        }
     }
 
     /// Reads rows.
@@ -113,7 +124,7 @@ impl PackedMatrix {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
-        let ranges = self.starts.element_ranges(rows);
+        let ranges = self.starts.find(engine, rows).await?;
         let (this, wanted) = (Arc::clone(self), ranges.clone());
         let resident = move || this.file.resident(&wanted);
         let by_map = self.map.is_some() && access.by_map(engine, resident).await?;
@@ -131,6 +142,8 @@ impl PackedMatrix {
 
     /// Cuts the rows into tasks; `raw` has their bytes end to end, else they are in the map.
     fn tasks(&self, rows: &RowRanges, raw: Option<&Bytes>) -> Result<Vec<Task>> {
+        self.starts.check()?;
+        self.offsets.check()?;
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let mut tasks = Vec::new();
         let mut taken = 0u64;
@@ -138,8 +151,9 @@ impl PackedMatrix {
             let mut start = range.start;
             while start < range.end {
                 let end = range.end.min(start + TASK_ROWS);
-                let bytes = self.starts.start(start)..self.starts.start(end);
-                let nnz = self.offsets.start(end) - self.offsets.start(start);
+                let bytes = self.starts.elements(start..end)?;
+                let nnz = self.offsets.elements(start..end)?;
+                let nnz = nnz.end - nnz.start;
                 let len = bytes.end - bytes.start;
                 if nnz > len.saturating_mul(BLOCK_MOST) {
                     return Err(Error::corrupt(format!("{len} bytes cannot hold {nnz} non-zeros"))
@@ -152,7 +166,10 @@ impl PackedMatrix {
                     .with("row", start));
                 }
                 let raw = match (raw, &self.map) {
-                    (Some(raw), _) => raw.slice(at(taken)..at(taken + len)),
+                    (Some(raw), _) if taken + len <= as_u64(raw.len()) => {
+                        raw.slice(at(taken)..at(taken + len))
+                    }
+                    (Some(_), _) => return Err(changed(start)),
                     (None, Some(map)) => map.bytes().slice(at(bytes.start)..at(bytes.end)),
                     (None, None) => return Err(Error::internal("neither bytes nor a map")),
                 };
@@ -166,7 +183,7 @@ impl PackedMatrix {
 
     /// For benchmarks: reads the bytes of rows, and no more; answers how many.
     pub(crate) fn read_raw(&self, rows: &RowRanges) -> Result<u64> {
-        let ranges = self.starts.element_ranges(rows);
+        let ranges = self.starts.element_ranges(rows)?;
         let read = futures::executor::block_on(self.file.get_ranges(ranges))?;
         Ok(u64::try_from(read.len()).unwrap_or(u64::MAX))
     }
@@ -200,7 +217,7 @@ impl PackedMatrix {
             _ => Indices::U32(typed::<u32>(genes.freeze())?),
         };
         let values = Values::from_bytes(self.value_type, values.freeze())?;
-        let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+        let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
         let segment = CsrSegment::try_new(indptr, indices, values, self.n_vars)
             .map_err(|e| rows.name_row(e))?;
         Ok(CsrRows::new(vec![segment]))
@@ -263,17 +280,36 @@ impl PackedMatrix {
     ) -> Result<()> {
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let rows = RowRanges::single(task.rows.clone());
-        let (ends, bytes) = (self.offsets.relative(&rows), self.starts.relative(&rows));
+        let (ends, bytes) = (self.offsets.relative(&rows)?, self.starts.relative(&rows)?);
         for ((row, end), span) in task.rows.clone().zip(ends.windows(2)).zip(bytes.windows(2)) {
             let n = at(end[1] - end[0]);
-            let (g, more_genes) = genes.split_at_mut(n);
-            let (v, more_values) = values.split_at_mut(n);
-            decode(&task.raw[at(span[0])..at(span[1])], self.n_vars, g, v)
-                .map_err(|e| e.with("row", row))?;
+            // Offsets in a map may be others than a moment ago, if the file is written to.
+            let split = genes.split_at_mut_checked(n).zip(values.split_at_mut_checked(n));
+            let raw = task.raw.get(at(span[0])..at(span[1]));
+            let Some((((g, more_genes), (v, more_values)), raw)) = split.zip(raw) else {
+                return Err(changed(row));
+            };
+            decode(raw, self.n_vars, g, v).map_err(|e| e.with("row", row))?;
             (genes, values) = (more_genes, more_values);
         }
         Ok(())
     }
+}
+
+/// The longest that a row of so many genes can be, in bytes.
+pub(crate) fn longest_row(n_vars: u64) -> u64 {
+    n_vars.saturating_mul(LONGEST_NONZERO).saturating_add(LONGEST_HEAD)
+}
+
+/// Offsets that were looked up twice, and were not the same.
+fn changed(row: u64) -> Error {
+    let what = "the row's offsets changed while it was read; open the store again once nobody writes \
+                to it";
+    Error::new(ErrorKind::Changed, what).with("row", row)
+}
+
+fn as_u64(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
 }
 
 /// The most non-zeros that a byte can stand for: a full block of no bits takes two bytes for its gaps,

@@ -56,7 +56,7 @@ impl SparseMatrix {
         if !context.access.by_map(&context.engine, resident).await? {
             return Ok(None);
         }
-        let (map, parts) = (map.clone(), self.parts(rows));
+        let (map, parts) = (map.clone(), self.parts(rows)?);
         let (value_type, check) = (self.value_type, Arc::clone(&self.check));
         let path = indices.path().to_owned();
         let work = move || {
@@ -83,21 +83,21 @@ impl SparseMatrix {
         Ok(Some(read))
     }
 
-    fn parts(&self, rows: &RowRanges) -> Vec<Part> {
+    fn parts(&self, rows: &RowRanges) -> Result<Vec<Part>> {
         let cut = |r: &Range<u64>| {
             let end = r.end;
             let starts = (r.start..end).step_by(index(SEGMENT_ROWS));
             starts.map(move |start| start..end.min(start + SEGMENT_ROWS))
         };
         let part = |rows: Range<u64>| {
-            let elements = self.offsets.start(rows.start)..self.offsets.start(rows.end);
+            let elements = self.offsets.elements(rows.clone())?;
             let elements = std::slice::from_ref(&elements);
-            Part {
-                indptr: self.offsets.relative(&RowRanges::single(rows.clone())),
+            Ok(Part {
+                indptr: self.offsets.relative(&RowRanges::single(rows.clone()))?,
                 rows,
                 indices: self.indices.stored_ranges(elements),
                 data: self.data.stored_ranges(elements),
-            }
+            })
         };
         rows.as_slice().iter().flat_map(cut).map(part).collect()
     }

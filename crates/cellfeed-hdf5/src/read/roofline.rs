@@ -136,7 +136,7 @@ pub(crate) fn measure(
     let (mut raw, mut from, mut to) = (Vec::new(), Vec::new(), Vec::new());
     let mut sum = Roofline::default();
     for rows in fetches {
-        let elements = matrix.offsets.element_ranges(rows);
+        let elements = matrix.offsets.element_ranges(rows)?;
         let (mut ranges, mut chunks) = (Vec::new(), Vec::new());
         for part in &parts {
             part.plan(&elements, &mut ranges, &mut chunks);

@@ -47,8 +47,8 @@ pub(crate) async fn read_offsets(context: &Context, indptr: &StoredArray) -> Res
 
 impl SparseMatrix {
     /// What reading rows costs.
-    pub(crate) fn cost(&self, rows: &RowRanges) -> ReadCost {
-        let ranges = self.offsets.element_ranges(rows);
+    pub(crate) fn cost(&self, rows: &RowRanges) -> Result<ReadCost> {
+        let ranges = self.offsets.element_ranges(rows)?;
         let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
         let (index_read, index_decoded, index_raw) = self.indices.cost(&ranges, Convert::Index);
         let (data_read, data_decoded, data_raw) = self.data.cost(&ranges, Convert::Keep);
@@ -56,18 +56,18 @@ impl SparseMatrix {
         // Views of a map are a segment for each range, or several.
         let segments = as_u64(rows.as_slice().len()) + rows.n_rows() / SEGMENT_ROWS;
         let kept = nnz * (4 + value) + (rows.n_rows() + segments + 1) * 8;
-        ReadCost {
+        Ok(ReadCost {
             bytes_read: index_read + data_read,
             bytes_decoded: index_decoded + data_decoded,
             bytes_held: kept + index_raw + data_raw,
             bytes_kept: kept,
             exact: self.indices.cost_is_exact() && self.data.cost_is_exact(),
-        }
+        })
     }
 
     /// Tells the disk which bytes come next.
     pub(crate) async fn will_read(&self, context: &Context, rows: &RowRanges) {
-        let ranges = self.offsets.element_ranges(rows);
+        let Ok(ranges) = self.offsets.element_ranges(rows) else { return };
         for array in [&self.indices, &self.data] {
             context.source.will_need(array.stored_ranges(&ranges)).await;
         }
@@ -78,14 +78,14 @@ impl SparseMatrix {
         self.read_unchecked(context, rows).await?.checked_on(&context.engine, rows).await
     }
 
-    /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and they are stored as they are wanted, else
-    /// as one segment.
+    /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and
+    /// they are stored as they are wanted, else as one segment.
     pub(crate) async fn read_unchecked(
         &self,
         context: &Context,
         rows: &RowRanges,
     ) -> Result<CsrRows> {
-        let ranges = self.offsets.element_ranges(rows);
+        let ranges = self.offsets.element_ranges(rows)?;
         if let Some(map) = &context.map
             && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?
         {
@@ -98,7 +98,7 @@ impl SparseMatrix {
         let segment = || {
             let indices = Indices::U32(typed::<u32>(indices)?);
             let values = Values::from_bytes(self.value_type, data)?;
-            let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+            let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
             CsrSegment::try_unchecked(indptr, indices, values, &self.check)
         };
         let segment = segment().map_err(|e| context.blame(e, self.indices.path()))?;

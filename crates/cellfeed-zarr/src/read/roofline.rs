@@ -49,7 +49,7 @@ impl Bench {
         matrix: &SparseMatrix,
         rows: &RowRanges,
     ) -> Result<()> {
-        let ranges = matrix.offsets.element_ranges(rows);
+        let ranges = matrix.offsets.element_ranges(rows)?;
         let mut wanted = 0;
         for array in [&matrix.indices, &matrix.data] {
             wanted += self.array(context, array, &ranges)?;

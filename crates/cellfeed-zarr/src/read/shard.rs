@@ -65,8 +65,9 @@ impl ShardIndex {
         match self {
             Self::Whole(length) => (number == 0).then_some(0..*length),
             Self::InOrder(base, offsets) if number < offsets.n_rows() => {
-                let (start, end) = (offsets.start(number), offsets.start(number + 1));
-                (start < end).then_some(base + start..base + end)
+                // Offsets that are kept have every chunk below `n_rows`.
+                let found = offsets.elements(number..number + 1).ok()?;
+                (!found.is_empty()).then_some(base + found.start..base + found.end)
             }
             Self::InOrder(..) => None,
             Self::Any(index) => index.get(to_usize(number)).cloned().flatten(),

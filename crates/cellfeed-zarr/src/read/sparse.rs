@@ -178,8 +178,8 @@ fn decode_indices(
 
 impl SparseMatrix {
     /// What reading rows costs: of decoded bytes at most so many, of stored ones about so many.
-    pub(crate) fn cost(&self, engine: &Engine, rows: &RowRanges) -> ReadCost {
-        let ranges = self.offsets.element_ranges(rows);
+    pub(crate) fn cost(&self, engine: &Engine, rows: &RowRanges) -> Result<ReadCost> {
+        let ranges = self.offsets.element_ranges(rows)?;
         let nnz: u64 = ranges.iter().map(|r| r.end - r.start).sum();
         let index = as_u64(index_size(self.indices.meta.kind));
         let kept = nnz * (index + as_u64(self.value_type.size())) + (rows.n_rows() + 1) * 8;
@@ -194,7 +194,7 @@ impl SparseMatrix {
             let waves = (n * array.most_stored()).min(wave * (as_u64(AHEAD) + 1));
             cost.bytes_held += waves + chunk * n.min(as_u64(engine.threads()));
         }
-        cost
+        Ok(cost)
     }
 
     /// Reads rows as one segment.
@@ -211,7 +211,7 @@ impl SparseMatrix {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }
-        let ranges = self.offsets.element_ranges(rows);
+        let ranges = self.offsets.element_ranges(rows)?;
         let (indices, data) = futures::try_join!(
             read(context, &self.indices, &ranges, As::Indices),
             read(context, &self.data, &ranges, As::Values)
@@ -223,7 +223,7 @@ impl SparseMatrix {
                 false => Indices::U32(typed::<u32>(indices)?),
             };
             let values = Values::from_bytes(self.value_type, data)?;
-            let indptr = ScalarBuffer::from(self.offsets.relative(rows));
+            let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
             CsrSegment::try_unchecked(indptr, indices, values, &self.check)
         };
         let segment = segment().map_err(|e| self.indices.blame(e))?;

@@ -107,7 +107,7 @@ impl Queue {
             }
             state.waited += start.elapsed();
         }
-        Self::take(state)
+        self.take(state)
     }
 
     /// Polls for the next item.
@@ -121,13 +121,15 @@ impl Queue {
         if let Some((since, _)) = state.since.take() {
             state.waited += since.elapsed();
         }
-        Poll::Ready(Self::take(state))
+        Poll::Ready(self.take(state))
     }
 
-    fn take(mut state: MutexGuard<'_, State>) -> Option<Result<Minibatch>> {
+    fn take(&self, mut state: MutexGuard<'_, State>) -> Option<Result<Minibatch>> {
         let (item, bytes) = state.items.pop_front()?;
         state.bytes -= bytes;
-        let waker = state.producer.take();
+        // Not for each one that is taken: the kernel may let the thread that is woken go first, on the
+        // consumer's core.
+        let waker = if state.bytes <= self.limit / 2 { state.producer.take() } else { None };
         drop(state);
         if let Some(waker) = waker {
             waker.wake();

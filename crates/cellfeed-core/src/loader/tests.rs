@@ -1,5 +1,6 @@
 //! The loader over the in-memory store: order, content, types, memory, errors, shutdown.
 
+use super::queue::{Queue, n_bytes};
 use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, Transform, X};
 use crate::io::{Engine, EngineOptions};
 use crate::memory::{MemoryBackend, MemoryMatrix};
@@ -452,4 +453,36 @@ fn rows_that_nobody_looked_at_are_looked_at_when_they_are_copied() {
         }
     }
     assert_eq!(cells, 24);
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+#[test]
+fn a_full_queue_wakes_its_producer_once_half_of_it_is_taken() {
+    let loader = Loader::new(store(96), plan(96), LoaderOptions::default()).unwrap();
+    let mut minibatches = loader.epoch(0).unwrap().map(Result::unwrap);
+    let mut next = || Ok(minibatches.next().unwrap());
+    let first = next();
+    let queue = Queue::new(4 * n_bytes(first.as_ref().unwrap()));
+    for minibatch in [first, next(), next(), next()] {
+        assert!(block_on(queue.push(minibatch)));
+    }
+    let woken = Arc::new(Woken::default());
+    let waker = Arc::clone(&woken).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut push = std::pin::pin!(queue.push(next()));
+    assert!(push.as_mut().poll(&mut context).is_pending());
+    assert!(queue.pop_blocking().is_some());
+    assert_eq!(woken.0.load(Relaxed), 0);
+    assert!(queue.pop_blocking().is_some());
+    assert_eq!(woken.0.load(Relaxed), 1);
+    assert!(push.as_mut().poll(&mut context).is_ready());
 }

@@ -189,6 +189,7 @@ fn lock_group(path: &Path, url: &str) -> io::Result<(PathBuf, File)> {
 
 /// Refuses a folder that is somebody else's; marks an empty one.
 fn check_marker(dir: &Path) -> Result<()> {
+    static BEGUN: AtomicUsize = AtomicUsize::new(0);
     let refuse = |what: &str| Err(Error::invalid_input(what).with("cache", dir.display()));
     let io = |e| Error::io("cannot look into the cache", e).with("cache", dir.display());
     let path = dir.join(MARKER);
@@ -216,7 +217,9 @@ fn check_marker(dir: &Path) -> Result<()> {
                 );
             }
         }
-        let temporary = dir.join(format!("{MARKER}.{}", std::process::id()));
+        // Of a name that nobody else has: clients of one process begin at once too.
+        let number = BEGUN.fetch_add(1, Relaxed);
+        let temporary = dir.join(format!("{MARKER}.{}-{number}", std::process::id()));
         let marked =
             std::fs::write(&temporary, MARKED).and_then(|()| std::fs::rename(&temporary, &path));
         marked.map_err(|e| {
@@ -225,5 +228,28 @@ fn check_marker(dir: &Path) -> Result<()> {
             ))
             .with("cache", dir.display())
         })?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_one_process_may_begin_a_cache_at_once() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().unwrap();
+            let barrier = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        barrier.wait();
+                        check_marker(folder.path()).unwrap();
+                    });
+                }
+            });
+            let left = std::fs::read_dir(folder.path()).unwrap().count();
+            assert_eq!(left, 1, "the marker, and nothing beside it");
+        }
     }
 }

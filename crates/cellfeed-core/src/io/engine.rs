@@ -151,6 +151,8 @@ async fn run<T: Send + 'static>(
                     .unwrap_or_else(|| "no message".to_owned());
                 Err(Error::internal(format!("a worker panicked: {what}; please report this")))
             });
+        // Whoever waits may end a trace at once, and spans end when nobody has them.
+        drop(origin);
         let _ = sender.send(answer);
     });
     receiver.await.unwrap_or_else(|_| Err(Error::internal("a worker ended without an answer")))

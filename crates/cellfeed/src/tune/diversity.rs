@@ -12,6 +12,8 @@ use std::time::Instant;
 /// Minibatches of a sample at least, in windows; and fetches at least.
 const WINDOWS: u64 = 8;
 const FETCHES: u64 = 2;
+/// Fetches of an epoch that is not cut off.
+const WHOLE_EPOCHS: u64 = 16;
 /// Samples of a setting: at least, for a standard error, and at most.
 const LEAST_SAMPLES: u64 = 2;
 const MOST_SAMPLES: u64 = 24;
@@ -56,7 +58,10 @@ impl Samples {
                         .extend(minibatch.iter().map(position).filter_map(|p| codes.get(p)));
                     meter.push(&minibatch_codes);
                 }
-                if meter.n_minibatches() >= wanted {
+                // Short epochs are seen to their ends: the last fetch is smaller than others there, and
+                // less diverse.
+                let cut = k + 1 == plan.n_fetches() || plan.n_fetches() > WHOLE_EPOCHS;
+                if cut && meter.n_minibatches() >= wanted {
                     break 'sample;
                 }
             }

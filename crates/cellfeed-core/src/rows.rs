@@ -122,15 +122,16 @@ impl RowRanges {
     /// in the store.
     #[must_use]
     pub fn name_row(&self, error: Error) -> Error {
-        self.name_row_after(0, error)
+        self.name_row_after(0, 0, error)
     }
 
-    /// As [`name_row`](Self::name_row), of an answer for what follows the first `skipped` of these rows.
-    pub(crate) fn name_row_after(&self, skipped: usize, error: Error) -> Error {
+    /// As [`name_row`](Self::name_row), of an answer for what follows the first `skipped` of these rows,
+    /// in the numbers of a store of which `before` rows of other stores come before.
+    pub(crate) fn name_row_after(&self, skipped: usize, before: u64, error: Error) -> Error {
         let row = error.context().find(|(key, _)| *key == "row").and_then(|(_, v)| v.parse().ok());
         let row = row.and_then(|row: usize| self.iter_rows().nth(skipped.saturating_add(row)));
         let Some(row) = row else { return error };
-        Error::new(error.kind(), error.message()).with("row", row)
+        Error::new(error.kind(), error.message()).with("row", row.saturating_sub(before))
     }
 
     /// Refuses rows past `n_obs`: law 6 of the [`Backend`](crate::Backend) trait.

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
 use cellfeed_core::io::Engine;
-use cellfeed_core::{Backend, Error, ErrorKind, Extras, MatrixKey, RowRanges, WriteOptions};
+use cellfeed_core::{
+    Backend, ConcatBackend, ConcatOptions, Error, ErrorKind, Extras, Loader, LoaderOptions,
+    MatrixKey, Plan, PlanOptions, RowRanges, Strategy, WriteOptions,
+};
 use cellfeed_csr::{Access, CsrBackend, CsrOptions};
 use cellfeed_testkit::fixtures;
 use cellfeed_testkit::writing::{batches, new_store};
@@ -133,6 +136,38 @@ fn a_file_of_offsets_that_is_written_to_while_open_is_refused() {
             assert_eq!(error.kind(), ErrorKind::Changed, "{error}");
             assert!(error.to_string().contains("X/indptr"), "{error}");
             std::fs::write(&array, bytes).unwrap();
+        }
+    }
+}
+
+#[test]
+fn of_several_stores_the_one_that_is_damaged_is_named_with_its_own_row() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let paths = [0, 1].map(|i| store(folders[i].path(), "plain"));
+    let indptr = entries(&paths[1].join("X/indptr"));
+    let row = (1000..).find(|&row| indptr[row] < indptr[row + 1]).unwrap();
+    let array = paths[1].join("X/indices");
+    let mut indices = std::fs::read(&array).unwrap();
+    let at = indptr[row] as usize * 2;
+    indices[at..at + 2].fill(0xff);
+    std::fs::write(&array, indices).unwrap();
+    for access in [Access::Map, Access::Read] {
+        let stores =
+            paths.iter().map(|path| -> Arc<dyn Backend> { Arc::new(open(path, access).unwrap()) });
+        let engine = Arc::new(Engine::default());
+        let options = ConcatOptions::default();
+        let both = ConcatBackend::try_new(stores.collect(), &options, engine).unwrap();
+        let rows = RowRanges::try_from_ranges([5..7, 2990..ROWS + row as u64 + 3]).unwrap();
+        let read = block_on(both.read_rows(&MatrixKey::X, &rows)).unwrap_err();
+        let options = PlanOptions::default().with_batch_size(50).with_fetch_factor(4);
+        let plan = Plan::new(2 * ROWS, Strategy::BlockShuffling { block_size: 8 }, &options);
+        let both: Arc<dyn Backend> = Arc::new(both);
+        let loader = Loader::new(both, plan.unwrap(), LoaderOptions::default()).unwrap();
+        let loaded = loader.epoch(0).unwrap().find_map(Result::err).unwrap();
+        for error in [read, loaded] {
+            names(&error, "X/indices", [row as u64; 2]);
+            let path = paths[1].to_str().unwrap();
+            assert!(error.to_string().contains(path), "{error}");
         }
     }
 }

@@ -212,34 +212,6 @@ impl ConcatBackend {
         matches!(joined.maps[store], GeneMap::Same)
             && stored.is_some_and(|m| m.value_type == joined.value_type)
     }
-
-    /// Reads rows; those of stores whose rows stay as they are need not be looked at.
-    async fn read_parts(
-        &self,
-        matrix: &MatrixKey,
-        rows: &RowRanges,
-        unchecked: bool,
-    ) -> Result<CsrRows> {
-        let parts = self.split(rows)?;
-        let joined = self.joined(matrix)?;
-        let reads = parts.iter().map(|(store, rows)| async move {
-            let backend = &self.stores[*store];
-            if self.untouched(joined, *store) {
-                return if unchecked {
-                    backend.read_rows_unchecked(matrix, rows).await
-                } else {
-                    backend.read_rows(matrix, rows).await
-                };
-            }
-            let found = backend.read_rows(matrix, rows).await?;
-            let (map, value_type) = (joined.maps[*store].clone(), joined.value_type);
-            let location = backend.schema().location.clone();
-            let carried = self.engine.compute(move || map.carry(&found, value_type)).await;
-            carried.map_err(|e| e.with("element", matrix).with("file", location))
-        });
-        let found: Vec<CsrRows> = try_join_all(reads).await?;
-        Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
-    }
 }
 
 /// Every matrix of any store, in the order in which they are met.
@@ -342,11 +314,26 @@ impl Backend for ConcatBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_parts(matrix, rows, false).await
+        self.read_rows_unchecked(matrix, rows).await?.checked_on(&self.engine, rows).await
     }
 
     async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_parts(matrix, rows, true).await
+        let parts = self.split(rows)?;
+        let joined = self.joined(matrix)?;
+        let reads = parts.iter().map(|(store, rows)| async move {
+            let backend = &self.stores[*store];
+            if self.untouched(joined, *store) {
+                let found = backend.read_rows_unchecked(matrix, rows).await?;
+                return Ok(found.numbered_after(self.starts[*store]));
+            }
+            let found = backend.read_rows(matrix, rows).await?;
+            let (map, value_type) = (joined.maps[*store].clone(), joined.value_type);
+            let location = backend.schema().location.clone();
+            let carried = self.engine.compute(move || map.carry(&found, value_type)).await;
+            carried.map_err(|e| e.with("element", matrix).with("file", location))
+        });
+        let found: Vec<CsrRows> = try_join_all(reads).await?;
+        Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
     }
 
     async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {

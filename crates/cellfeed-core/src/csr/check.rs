@@ -1,6 +1,5 @@
 //! The canonical form of rows: indices that ascend below a number.
 
-use crate::rows::RowRanges;
 use crate::spans::Origin;
 use crate::{Error, Result};
 use rayon::prelude::*;
@@ -32,11 +31,9 @@ impl RowCheck {
         self
     }
 
-    /// An error of a segment whose first row is the one after the first `skipped` of `rows`.
-    pub(super) fn blame(&self, error: Error, rows: &RowRanges, skipped: usize) -> Error {
-        rows.name_row_after(skipped, error)
-            .with_default("file", &self.file)
-            .with_default("element", &self.element)
+    /// Says where an error is, which names its row.
+    pub(super) fn blame(&self, error: Error) -> Error {
+        error.with_default("file", &self.file).with_default("element", &self.element)
     }
 }
 

@@ -27,6 +27,8 @@ pub struct CsrSegment {
     values: Values,
     /// What is still to be asked of the indices.
     check: Option<Arc<RowCheck>>,
+    /// Rows of other stores that are numbered before those of its own, where several are one.
+    before: u64,
 }
 
 impl CsrSegment {
@@ -87,7 +89,7 @@ impl CsrSegment {
         if let Some(row) = indptr.windows(2).position(|w| w[1] < w[0]) {
             return Err(Error::corrupt(format!("indptr falls after row {row}")).with("row", row));
         }
-        Ok(Self { indptr, indices, values, check })
+        Ok(Self { indptr, indices, values, check, before: 0 })
     }
 
     fn check_indices(&self, n_vars: u64) -> Result<()> {
@@ -132,12 +134,14 @@ impl CsrSegment {
             indices: self.indices.slice(start, len),
             values: self.values.slice(start, len),
             check: self.check.clone(),
+            before: self.before,
         }
     }
 
     /// Checked as its [`RowCheck`] says; it holds the rows that follow the first `skipped` of `rows`.
     fn checked(mut self, rows: &RowRanges, skipped: usize) -> Result<Self> {
         let Some(check) = self.check.take() else { return Ok(self) };
+        let before = self.before;
         let checked = match self.check_indices(check.n_vars) {
             Err(_) if check.sorting => {
                 let Self { indptr, indices, values, .. } = self;
@@ -145,7 +149,7 @@ impl CsrSegment {
             }
             done => done.map(|()| self),
         };
-        checked.map_err(|e| check.blame(e, rows, skipped))
+        checked.map_err(|e| check.blame(rows.name_row_after(skipped, before, e)))
     }
 
     /// A row in canonical form, and where it lies: in this segment, or in one of its own if it had to be
@@ -171,6 +175,7 @@ impl CsrSegment {
             indices: self.indices.slice(span.start, span.len()),
             values: self.values.slice(span.start, span.len()),
             check: self.check.clone(),
+            before: self.before,
         };
         let row = RowRanges::single(row..row.saturating_add(1));
         Ok((Cow::Owned(alone.checked(&row, 0)?), 0..span.len()))
@@ -313,6 +318,13 @@ impl CsrRows {
         }
         let rows = rows.clone();
         engine.compute(move || self.checked(&rows)).await
+    }
+
+    /// The same rows where they are numbered after `rows` of other stores: an error in one of them names
+    /// its number in its own store, beside its file.
+    pub(crate) fn numbered_after(mut self, rows: u64) -> Self {
+        self.segments.iter_mut().for_each(|segment| segment.before += rows);
+        self
     }
 
     /// Whether the indices of all rows were looked at.

@@ -214,21 +214,16 @@ impl Backend for Hdf5Backend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        let found = self.read_rows_unchecked(matrix, rows).await?;
+        found.checked_on(&self.context.engine, rows).await
+    }
+
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
         rows.check_within(self.schema.n_obs)?;
         match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.read(&self.context, rows).await,
             Matrix::Dense(m) => m.read(&self.context, rows).await,
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
-        }
-    }
-
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        match self.matrix(matrix)? {
-            Matrix::Sparse(m) => {
-                rows.check_within(self.schema.n_obs)?;
-                m.read_unchecked(&self.context, rows).await
-            }
-            _ => self.read_rows(matrix, rows).await,
         }
     }
 
@@ -297,7 +292,11 @@ impl Archive for Hdf5Backend {
 
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
         let found = self.by_columns(matrix, genes)?;
-        found.read(&self.context, genes).await.map_err(by_genes)
+        let read = async {
+            let found = found.read(&self.context, genes).await?;
+            found.checked_on(&self.context.engine, genes).await
+        };
+        read.await.map_err(by_genes)
     }
 }
 

@@ -110,6 +110,11 @@ impl Backend for Group {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+        let found = self.read_rows_unchecked(matrix, rows).await?;
+        found.checked_on(&self.context.engine, rows).await
+    }
+
+    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
         rows.check_within(self.schema.n_obs)?;
         let read = match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.read(&self.context, rows).await,
@@ -117,16 +122,6 @@ impl Backend for Group {
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         };
         read.map_err(|e| self.blame(e))
-    }
-
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        match self.matrix(matrix)? {
-            Matrix::Sparse(m) => {
-                rows.check_within(self.schema.n_obs)?;
-                m.read_unchecked(&self.context, rows).await.map_err(|e| self.blame(e))
-            }
-            _ => self.read_rows(matrix, rows).await,
-        }
     }
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
@@ -180,6 +175,7 @@ impl Archive for Group {
 
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
         let found = self.by_columns(matrix, genes)?;
-        found.read(&self.context, genes).await.map_err(|e| self.blame(e))
+        let found = found.read(&self.context, genes).await.map_err(|e| self.blame(e))?;
+        found.checked_on(&self.context.engine, genes).await
     }
 }

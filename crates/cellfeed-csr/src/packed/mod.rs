@@ -185,14 +185,14 @@ impl PackedMatrix {
     pub(crate) fn read_raw(&self, rows: &RowRanges) -> Result<u64> {
         let ranges = self.starts.element_ranges(rows)?;
         let read = futures::executor::block_on(self.file.get_ranges(ranges))?;
-        Ok(u64::try_from(read.len()).unwrap_or(u64::MAX))
+        Ok(as_u64(read.len()))
     }
 
     /// For benchmarks: decodes rows out of the map, and no more; answers their bytes.
     pub(crate) fn decode_only(&self, engine: &Engine, rows: &RowRanges) -> Result<u64> {
         let tasks = self.tasks(rows, None)?;
         let (genes, values) = self.decode_tasks(engine, &tasks)?;
-        Ok(u64::try_from(genes.len() + values.len()).unwrap_or(u64::MAX))
+        Ok(as_u64(genes.len() + values.len()))
     }
 
     fn decode_tasks(&self, engine: &Engine, tasks: &[Task]) -> Result<(Buffer, Buffer)> {
@@ -211,7 +211,7 @@ impl PackedMatrix {
         let tasks = self.tasks(rows, raw.as_ref())?;
         drop(raw);
         let (genes, values) = self.decode_tasks(engine, &tasks)?;
-        engine.stats().add_decoded(u64::try_from(genes.len() + values.len()).unwrap_or(0));
+        engine.stats().add_decoded(as_u64(genes.len() + values.len()));
         let indices = match self.index_type {
             ValueType::U16 => Indices::U16(typed::<u16>(genes.freeze())?),
             _ => Indices::U32(typed::<u32>(genes.freeze())?),

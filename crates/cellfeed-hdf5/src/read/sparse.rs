@@ -73,18 +73,9 @@ impl SparseMatrix {
         }
     }
 
-    /// Reads rows.
-    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_unchecked(context, rows).await?.checked_on(&context.engine, rows).await
-    }
-
     /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and
     /// they are stored as they are wanted, else as one segment.
-    pub(crate) async fn read_unchecked(
-        &self,
-        context: &Context,
-        rows: &RowRanges,
-    ) -> Result<CsrRows> {
+    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
         let ranges = self.offsets.element_ranges(rows)?;
         if let Some(map) = &context.map
             && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?

@@ -197,17 +197,8 @@ impl SparseMatrix {
         Ok(cost)
     }
 
-    /// Reads rows as one segment.
-    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_unchecked(context, rows).await?.checked_on(&context.engine, rows).await
-    }
-
     /// Reads rows as one segment, whose indices are not looked at yet.
-    pub(crate) async fn read_unchecked(
-        &self,
-        context: &Context,
-        rows: &RowRanges,
-    ) -> Result<CsrRows> {
+    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
         if rows.is_empty() {
             return Ok(CsrRows::default());
         }

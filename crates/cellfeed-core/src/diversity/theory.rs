@@ -171,13 +171,15 @@ fn expected_of(
     let varies = shares.len() > 1;
     let bounds = |b: u64| entropy_bounds(&counts, m, b).0;
     let blocks = sampling.block_size();
+    let entropy_store = shares_entropy(&counts);
     Ok(Expected {
-        entropy,
+        // What is estimated of blocks may pass in tiny stores what no mean over minibatches can.
+        entropy: if blocks.is_some() { entropy.min(entropy_store) } else { entropy },
         entropy_pure_blocks: blocks.map(|b| expected_entropy_pure_blocks(&counts, m, b, store.f)),
         entropy_second_order: second_order(&shares, m, deff_of_entropy),
         lower_bound: blocks.map(bounds),
         upper_bound: expected_entropy_random(&counts, m),
-        entropy_store: shares_entropy(&counts),
+        entropy_store,
         rho,
         deff_1: varies.then_some(one),
         deff_w: varies.then_some(many),

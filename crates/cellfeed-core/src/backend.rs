@@ -1,7 +1,7 @@
 //! The `Backend` trait: what a storage format must do, and the laws by which it does it.
 
 use crate::Result;
-use crate::csr::CsrRows;
+use crate::csr::{CsrRows, StoredRows};
 use crate::element::Extras;
 use crate::rows::RowRanges;
 use crate::schema::{MatrixKey, Schema};
@@ -69,7 +69,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What the store likes.
     fn hints(&self) -> Hints;
 
-    /// What [`read_rows`](Self::read_rows) of the same rows will cost. Does no I/O.
+    /// What [`read_rows`](Self::read_rows) of the same rows will cost. Reads nothing, but that looking row
+    /// offsets up in a map may wait for their pages.
     ///
     /// # Errors
     /// As `read_rows` for a missing matrix or rows out of bounds.
@@ -82,14 +83,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `OutOfBounds` for a row past `n_obs`, `Corrupt` or `Io` if the bytes are.
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows>;
 
-    /// As [`read_rows`](Self::read_rows), but gene indices need not have been looked at: for the loader,
-    /// which looks at each row when it copies it. [`CsrRows::checked`] makes of it what `read_rows`
-    /// answers. By default the two are the same.
+    /// As [`read_rows`](Self::read_rows), but rows may be as they are stored: gene indices that nobody
+    /// has looked at, rows that are still encoded. For the loader, which makes each row canonical when
+    /// it copies it. [`StoredRows::canonical`] makes of it what `read_rows` answers. By default the two
+    /// are the same.
     ///
     /// # Errors
-    /// As `read_rows`, but for gene indices.
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_rows(matrix, rows).await
+    /// As `read_rows`, but for what is wrong within rows.
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
+        self.read_rows(matrix, rows).await.map(StoredRows::from)
     }
 
     /// Says that these rows of a matrix will be read soon, so that the disk can begin while others are

@@ -34,7 +34,10 @@ mod write;
 
 pub use backend::{Archive, Backend, BackendExt, Hints, ReadCost};
 pub use concat::{ConcatBackend, ConcatOptions, Join};
-pub use csr::{CsrRows, CsrSegment, RowCheck, first_bad_row};
+pub use csr::{
+    CsrRows, CsrSegment, EncodedRows, GeneIndex, RowBuffer, RowCheck, StoredRows, StoredSegment,
+    first_bad_row,
+};
 pub use digest::Digest;
 pub use diversity::{entropy_bits, label_entropy};
 pub use element::{ArrayValues, Attribute, Element, Extras, Node};

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use cellfeed_core::io::{Access, Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
-    Schema, Table, take_rows,
+    Schema, StoredRows, Table, take_rows,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -186,11 +186,11 @@ impl Backend for CsrBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let found = self.read_rows_unchecked(matrix, rows).await?;
-        found.checked_on(&self.engine, rows).await
+        let found = self.read_stored(matrix, rows).await?;
+        found.canonical_on(&self.engine, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         rows.check_within(self.schema.n_obs)?;
         let read = match self.matrix(matrix)? {
             Matrix::Plain(m) => m.read(&self.engine, self.access, rows).await,

@@ -197,15 +197,17 @@ fn open_matrix(
             let starts = open_offsets(folder, engine, access, starts, longest)?;
             let (file, map) = open_rows(folder, engine, rows)?;
             let arrays = vec![storage("rows", value_type, rows)];
-            let matrix = PackedMatrix::try_new(
+            let matrix = PackedMatrix {
                 offsets,
                 starts,
                 file,
                 map,
                 value_type,
                 index_type,
-                entry.n_vars,
-            )
+                n_vars: entry.n_vars,
+                element: key.to_string(),
+            }
+            .checked()
             .map_err(|e| e.with_default("file", folder.place(&rows.path)))?;
             (Matrix::Packed(Arc::new(matrix)), arrays)
         }

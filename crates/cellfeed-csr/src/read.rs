@@ -6,7 +6,7 @@ use arrow_buffer::ScalarBuffer;
 use cellfeed_core::io::{Access, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges, StoredRows, StoredSegment,
     ValueType, Values, typed,
 };
 use rayon::prelude::*;
@@ -112,10 +112,10 @@ impl PlainMatrix {
         engine: &Arc<Engine>,
         access: Access,
         rows: &RowRanges,
-    ) -> Result<CsrRows> {
+    ) -> Result<StoredRows> {
         let (this, rows) = (Arc::clone(self), rows.clone());
         if rows.is_empty() {
-            return Ok(CsrRows::default());
+            return Ok(StoredRows::default());
         }
         let elements = self.offsets.find(engine, &rows).await?;
         let (indices, data) = (self.indices.ranges(&elements), self.data.ranges(&elements));
@@ -137,7 +137,7 @@ impl PlainMatrix {
     }
 
     /// A segment for each range of rows, all of them views of the map.
-    fn map_rows(&self, rows: &RowRanges) -> Result<CsrRows> {
+    fn map_rows(&self, rows: &RowRanges) -> Result<StoredRows> {
         self.offsets.check()?;
         for array in [&self.indices, &self.data] {
             let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
@@ -156,7 +156,7 @@ impl PlainMatrix {
                 },
             )
             .collect::<Result<Vec<_>>>()?;
-        Ok(CsrRows::new(segments))
+        Ok(StoredRows::new(segments))
     }
 
     fn bytes_rows(
@@ -164,9 +164,9 @@ impl PlainMatrix {
         rows: &RowRanges,
         indices: bytes::Bytes,
         data: bytes::Bytes,
-    ) -> Result<CsrRows> {
+    ) -> Result<StoredRows> {
         self.offsets.check()?;
-        Ok(CsrRows::new(vec![self.segment(rows, indices, data)?]))
+        Ok(StoredRows::new(vec![self.segment(rows, indices, data)?]))
     }
 
     fn segment(
@@ -174,12 +174,12 @@ impl PlainMatrix {
         rows: &RowRanges,
         indices: bytes::Bytes,
         data: bytes::Bytes,
-    ) -> Result<CsrSegment> {
+    ) -> Result<StoredSegment> {
         let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
         let segment = || {
             let indices = indices_of(self.indices.element, indices)?;
             let values = Values::from_bytes(self.data.element, data)?;
-            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
+            StoredSegment::unchecked(indptr, indices, values, &self.check)
         };
         segment().map_err(|e| rows.name_row(e).with_default("file", self.indices.file.location()))
     }

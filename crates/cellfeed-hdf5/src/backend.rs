@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cellfeed_core::io::{ByteSource, Engine, LocalFile, Roofline};
 use cellfeed_core::{
     Archive, Backend, ColumnKind, CsrRows, Error, ErrorKind, Extras, Hints, MatrixKey, ReadCost,
-    Result, RowRanges, Schema, Table,
+    Result, RowRanges, Schema, StoredRows, Table,
 };
 use std::io;
 use std::ops::Range;
@@ -214,15 +214,15 @@ impl Backend for Hdf5Backend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let found = self.read_rows_unchecked(matrix, rows).await?;
-        found.checked_on(&self.context.engine, rows).await
+        let found = self.read_stored(matrix, rows).await?;
+        found.canonical_on(&self.context.engine, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         rows.check_within(self.schema.n_obs)?;
         match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.read(&self.context, rows).await,
-            Matrix::Dense(m) => m.read(&self.context, rows).await,
+            Matrix::Dense(m) => m.read(&self.context, rows).await.map(StoredRows::from),
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         }
     }
@@ -294,7 +294,7 @@ impl Archive for Hdf5Backend {
         let found = self.by_columns(matrix, genes)?;
         let read = async {
             let found = found.read(&self.context, genes).await?;
-            found.checked_on(&self.context.engine, genes).await
+            found.canonical_on(&self.context.engine, genes).await
         };
         read.await.map_err(by_genes)
     }

@@ -26,8 +26,10 @@ pub enum Fault {
     OneValueWrong,
     /// Layers are answered from `X`.
     LayerFromX,
-    /// Reads that leave gene indices to the caller answer the rows last first.
-    UncheckedReversed,
+    /// Rows as they are stored are answered last first.
+    StoredReversed,
+    /// Rows that are decoded one by one have other values than those decoded together.
+    DecodedOtherwise,
     /// Obs columns come from the row before.
     ObsOffByOne,
     /// Obs columns come in the order of the store.
@@ -56,8 +58,6 @@ pub enum Fault {
     GenesPastNVars,
     /// Stored zeros are left out.
     ZerosDropped,
-    /// Gene indices are left to the caller, who did not offer to look at them.
-    LeftUnchecked,
     /// Every second answer has other values.
     SecondAnswerDiffers,
     /// Obs columns depend on what was read before.
@@ -100,7 +100,8 @@ impl Fault {
         Self::ValuesWidened,
         Self::OneValueWrong,
         Self::LayerFromX,
-        Self::UncheckedReversed,
+        Self::StoredReversed,
+        Self::DecodedOtherwise,
         Self::ObsOffByOne,
         Self::ObsInStoreOrder,
         Self::NullsFilled,
@@ -115,7 +116,6 @@ impl Fault {
         Self::ColumnCostTooLow,
         Self::GenesPastNVars,
         Self::ZerosDropped,
-        Self::LeftUnchecked,
         Self::SecondAnswerDiffers,
         Self::ObsRemembers,
         Self::PartsDiffer,
@@ -143,7 +143,8 @@ impl Fault {
             | Self::ValuesWidened
             | Self::OneValueWrong
             | Self::LayerFromX
-            | Self::UncheckedReversed
+            | Self::StoredReversed
+            | Self::DecodedOtherwise
             | Self::ObsOffByOne
             | Self::ObsInStoreOrder
             | Self::NullsFilled
@@ -156,7 +157,7 @@ impl Fault {
             | Self::ColumnsAreRows
             | Self::ColumnsShorter
             | Self::ColumnCostTooLow => Law::Agreement,
-            Self::GenesPastNVars | Self::ZerosDropped | Self::LeftUnchecked => Law::CanonicalCsr,
+            Self::GenesPastNVars | Self::ZerosDropped => Law::CanonicalCsr,
             Self::SecondAnswerDiffers | Self::ObsRemembers | Self::PartsDiffer => Law::Purity,
             Self::SharedCursor | Self::SharedObsCursor => Law::Concurrency,
             Self::LockKept | Self::LeftBusy | Self::ObsPermitsLost => Law::Cancellation,

@@ -9,7 +9,8 @@ use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::io::{Engine, FileSet, Folder, Roofline};
 use cellfeed_core::{
-    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema, Table,
+    Archive, Backend, CsrRows, Error, Hints, MatrixKey, ReadCost, Result, RowRanges, Schema,
+    StoredRows, Table,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -126,8 +127,8 @@ impl Backend for ZarrBackend {
         self.inner.read_rows(matrix, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.inner.read_rows_unchecked(matrix, rows).await
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
+        self.inner.read_stored(matrix, rows).await
     }
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {

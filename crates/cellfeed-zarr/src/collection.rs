@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use cellfeed_core::io::Folder;
 use cellfeed_core::{
     Archive, Backend, ConcatBackend, ConcatOptions, CsrRows, Error, Hints, MatrixKey, ReadCost,
-    Result, RowRanges, Schema, Table,
+    Result, RowRanges, Schema, StoredRows, Table,
 };
 use std::sync::Arc;
 
@@ -98,8 +98,8 @@ impl Backend for Collection {
         self.joined.read_rows(matrix, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.joined.read_rows_unchecked(matrix, rows).await
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
+        self.joined.read_stored(matrix, rows).await
     }
 
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {

@@ -7,7 +7,7 @@ use arrow_array::ArrayRef;
 use async_trait::async_trait;
 use cellfeed_core::{
     Archive, Backend, CsrRows, Error, Extras, Hints, MatrixKey, ReadCost, Result, RowRanges,
-    Schema, Table,
+    Schema, StoredRows, Table,
 };
 use std::sync::Arc;
 
@@ -110,15 +110,15 @@ impl Backend for Group {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let found = self.read_rows_unchecked(matrix, rows).await?;
-        found.checked_on(&self.context.engine, rows).await
+        let found = self.read_stored(matrix, rows).await?;
+        found.canonical_on(&self.context.engine, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         rows.check_within(self.schema.n_obs)?;
         let read = match self.matrix(matrix)? {
             Matrix::Sparse(m) => m.read(&self.context, rows).await,
-            Matrix::Dense(m) => m.read(&self.context, rows).await,
+            Matrix::Dense(m) => m.read(&self.context, rows).await.map(StoredRows::from),
             Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
         };
         read.map_err(|e| self.blame(e))
@@ -176,6 +176,6 @@ impl Archive for Group {
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
         let found = self.by_columns(matrix, genes)?;
         let found = found.read(&self.context, genes).await.map_err(|e| self.blame(e))?;
-        found.checked_on(&self.context.engine, genes).await
+        found.canonical_on(&self.context.engine, genes).await
     }
 }

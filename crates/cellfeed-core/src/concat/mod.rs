@@ -13,7 +13,7 @@ mod genes;
 mod tests;
 
 use crate::backend::{Archive, Backend, Hints, ReadCost};
-use crate::csr::CsrRows;
+use crate::csr::{CsrRows, StoredRows};
 use crate::io::Engine;
 use crate::rows::RowRanges;
 use crate::schema::{ColumnKind, MatrixKey, MatrixSchema, Schema, VarSchema};
@@ -314,26 +314,26 @@ impl Backend for ConcatBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_rows_unchecked(matrix, rows).await?.checked_on(&self.engine, rows).await
+        self.read_stored(matrix, rows).await?.canonical_on(&self.engine, rows).await
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         let parts = self.split(rows)?;
         let joined = self.joined(matrix)?;
         let reads = parts.iter().map(|(store, rows)| async move {
             let backend = &self.stores[*store];
             if self.untouched(joined, *store) {
-                let found = backend.read_rows_unchecked(matrix, rows).await?;
+                let found = backend.read_stored(matrix, rows).await?;
                 return Ok(found.numbered_after(self.starts[*store]));
             }
             let found = backend.read_rows(matrix, rows).await?;
             let (map, value_type) = (joined.maps[*store].clone(), joined.value_type);
             let location = backend.schema().location.clone();
             let carried = self.engine.compute(move || map.carry(&found, value_type)).await;
-            carried.map_err(|e| e.with("element", matrix).with("file", location))
+            let carried = carried.map_err(|e| e.with("element", matrix).with("file", location))?;
+            Ok(StoredRows::from(carried))
         });
-        let found: Vec<CsrRows> = try_join_all(reads).await?;
-        Ok(CsrRows::new(found.iter().flat_map(|rows| rows.segments().iter().cloned()).collect()))
+        Ok(StoredRows::join(try_join_all(reads).await?))
     }
 
     async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {

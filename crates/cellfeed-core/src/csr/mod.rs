@@ -1,23 +1,29 @@
 //! Rows as CSR segments that share the backend's memory.
+//!
+//! ```text
+//! mod.rs     canonical rows: what a read answers
+//! stored.rs  rows as a store has them: what the loader reads, and how they become canonical
+//! check.rs   whether rows are canonical
+//! row.rs     a single row on its way to where it is copied
+//! ```
 
 mod check;
+mod row;
+mod stored;
 
 pub use check::{RowCheck, first_bad_row};
+pub use row::{GeneIndex, RowBuffer};
+pub(crate) use row::{Genes, Row, with_row_values};
+pub use stored::{EncodedRows, StoredRows, StoredSegment};
 
-use crate::io::Engine;
-use crate::rows::RowRanges;
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
 use arrow_buffer::ScalarBuffer;
-use check::{ascends, check_rows};
-use rayon::prelude::*;
-use std::borrow::Cow;
+use check::check_rows;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Consecutive rows of an answer in canonical CSR form: `indptr` starts at 0 and never falls,
-/// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept. Of a segment
-/// that was made [unchecked](Self::try_unchecked) the indices may be anything.
+/// indices strictly ascend within a row and stay below `n_vars`, explicit zeros are kept.
 ///
 /// The three buffers may be views of memory that the backend shares (a map, a decoded chunk).
 #[derive(Debug, Clone)]
@@ -25,10 +31,6 @@ pub struct CsrSegment {
     indptr: ScalarBuffer<u64>,
     indices: Indices,
     values: Values,
-    /// What is still to be asked of the indices.
-    check: Option<Arc<RowCheck>>,
-    /// Rows of other stores that are numbered before those of its own, where several are one.
-    before: u64,
 }
 
 impl CsrSegment {
@@ -43,32 +45,13 @@ impl CsrSegment {
         values: Values,
         n_vars: u64,
     ) -> Result<Self> {
-        let segment = Self::shaped(indptr, indices, values, None)?;
+        let segment = Self::shaped(indptr, indices, values)?;
         segment.check_indices(n_vars)?;
         Ok(segment)
     }
 
-    /// As [`try_new`](Self::try_new), but gene indices are left to whoever copies the rows, or to
-    /// [`CsrRows::checked`].
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) if the arrays disagree in length, or `indptr`
-    /// falls.
-    pub fn try_unchecked(
-        indptr: ScalarBuffer<u64>,
-        indices: Indices,
-        values: Values,
-        check: &Arc<RowCheck>,
-    ) -> Result<Self> {
-        Self::shaped(indptr, indices, values, Some(Arc::clone(check)))
-    }
-
-    fn shaped(
-        indptr: ScalarBuffer<u64>,
-        indices: Indices,
-        values: Values,
-        check: Option<Arc<RowCheck>>,
-    ) -> Result<Self> {
+    /// Arrays that agree in length; of the indices nothing is known.
+    fn shaped(indptr: ScalarBuffer<u64>, indices: Indices, values: Values) -> Result<Self> {
         if indices.len() != values.len() {
             return Err(Error::corrupt(format!(
                 "{} gene indices for {} values",
@@ -89,7 +72,7 @@ impl CsrSegment {
         if let Some(row) = indptr.windows(2).position(|w| w[1] < w[0]) {
             return Err(Error::corrupt(format!("indptr falls after row {row}")).with("row", row));
         }
-        Ok(Self { indptr, indices, values, check, before: 0 })
+        Ok(Self { indptr, indices, values })
     }
 
     fn check_indices(&self, n_vars: u64) -> Result<()> {
@@ -133,58 +116,7 @@ impl CsrSegment {
             indptr: indptr.collect::<Vec<_>>().into(),
             indices: self.indices.slice(start, len),
             values: self.values.slice(start, len),
-            check: self.check.clone(),
-            before: self.before,
         }
-    }
-
-    /// Checked as its [`RowCheck`] says; it holds the rows that follow the first `skipped` of `rows`.
-    fn checked(mut self, rows: &RowRanges, skipped: usize) -> Result<Self> {
-        let Some(check) = self.check.take() else { return Ok(self) };
-        let before = self.before;
-        let checked = match self.check_indices(check.n_vars) {
-            Err(_) if check.sorting => {
-                let Self { indptr, indices, values, .. } = self;
-                Self::try_new_sorting(indptr, &indices, &values, check.n_vars)
-            }
-            done => done.map(|()| self),
-        };
-        checked.map_err(|e| check.blame(rows.name_row_after(skipped, before, e)))
-    }
-
-    /// A row in canonical form, and where it lies: in this segment, or in one of its own if it had to be
-    /// sorted. `span` is where it lies here, `row` its number in the store.
-    ///
-    /// # Errors
-    /// As [`CsrRows::checked`], for this row.
-    #[inline]
-    pub(crate) fn row(
-        &self,
-        span: Range<usize>,
-        row: u64,
-    ) -> Result<(Cow<'_, Self>, Range<usize>)> {
-        let fine = self.check.as_ref().is_none_or(|check| match &self.indices {
-            Indices::U16(b) => ascends(&b[span.clone()], check.n_vars),
-            Indices::U32(b) => ascends(&b[span.clone()], check.n_vars),
-        });
-        if fine {
-            return Ok((Cow::Borrowed(self), span));
-        }
-        let alone = Self {
-            indptr: vec![0, crate::as_u64(span.len())].into(),
-            indices: self.indices.slice(span.start, span.len()),
-            values: self.values.slice(span.start, span.len()),
-            check: self.check.clone(),
-            before: self.before,
-        };
-        let row = RowRanges::single(row..row.saturating_add(1));
-        Ok((Cow::Owned(alone.checked(&row, 0)?), 0..span.len()))
-    }
-
-    /// Whether the indices were looked at.
-    #[must_use]
-    pub fn is_checked(&self) -> bool {
-        self.check.is_none()
     }
 
     /// How many rows.
@@ -197,6 +129,14 @@ impl CsrSegment {
     #[must_use]
     pub fn nnz(&self) -> usize {
         self.values.len()
+    }
+
+    fn n_bytes(&self) -> usize {
+        let index = match self.indices {
+            Indices::U16(_) => 2,
+            Indices::U32(_) => 4,
+        };
+        self.nnz() * (self.values.value_type().size() + index) + (self.n_rows() + 1) * 8
     }
 
     /// Row offsets, one more than there are rows.
@@ -254,83 +194,7 @@ impl CsrRows {
     /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) for a position past the end,
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the segments' values differ in type.
     pub fn gather(&self, order: &[u32]) -> Result<Self> {
-        let Some(first) = self.segments.first() else {
-            return if order.is_empty() {
-                Ok(Self::default())
-            } else {
-                Err(Error::out_of_bounds("there are no rows to gather"))
-            };
-        };
-        let value_type = first.values.value_type();
-        if self.segments.iter().any(|s| s.values.value_type() != value_type) {
-            return Err(Error::internal("segments of different types cannot be gathered"));
-        }
-        let rows: Vec<(&CsrSegment, Range<usize>)> = self.spans().collect();
-        let size = value_type.size();
-        let (mut indptr, mut indices, mut values) = (vec![0u64], Vec::new(), Vec::new());
-        for &position in order {
-            let found = usize::try_from(position).ok().and_then(|p| rows.get(p));
-            let (segment, span) = found.cloned().ok_or_else(|| {
-                Error::out_of_bounds(format!("row {position} of {} rows", rows.len()))
-            })?;
-            let (segment, span) = segment.row(span, position.into())?;
-            match &segment.indices {
-                Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&g| u32::from(g))),
-                Indices::U32(b) => indices.extend_from_slice(&b[span.clone()]),
-            }
-            let bytes = segment.values.as_bytes();
-            values.extend_from_slice(&bytes[span.start * size..span.end * size]);
-            indptr.push(crate::as_u64(indices.len()));
-        }
-        let values = Values::from_bytes(value_type, values.into())?;
-        // The rows are canonical now.
-        Ok(Self::new(vec![CsrSegment::try_new(indptr.into(), indices.into(), values, u64::MAX)?]))
-    }
-
-    /// Checked: what [`Backend::read_rows`](crate::Backend::read_rows) answers. `rows` are the rows that
-    /// these are. In parallel, on the rayon threads of the caller.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), naming file, element and row, if indices do not
-    /// strictly ascend below the number of genes.
-    pub fn checked(self, rows: &RowRanges) -> Result<Self> {
-        if self.is_checked() {
-            return Ok(self);
-        }
-        let mut first = 0;
-        let mut skipped = Vec::with_capacity(self.segments.len());
-        for segment in &self.segments {
-            skipped.push(first);
-            first += segment.n_rows();
-        }
-        let segments = self.segments.into_par_iter().zip(skipped);
-        let segments = segments.map(|(segment, skipped)| segment.checked(rows, skipped));
-        Ok(Self::new(segments.collect::<Result<_>>()?))
-    }
-
-    /// As [`checked`](Self::checked), on the threads of an engine.
-    ///
-    /// # Errors
-    /// As `checked`.
-    pub async fn checked_on(self, engine: &Engine, rows: &RowRanges) -> Result<Self> {
-        if self.is_checked() {
-            return Ok(self);
-        }
-        let rows = rows.clone();
-        engine.compute(move || self.checked(&rows)).await
-    }
-
-    /// The same rows where they are numbered after `rows` of other stores: an error in one of them names
-    /// its number in its own store, beside its file.
-    pub(crate) fn numbered_after(mut self, rows: u64) -> Self {
-        self.segments.iter_mut().for_each(|segment| segment.before += rows);
-        self
-    }
-
-    /// Whether the indices of all rows were looked at.
-    #[must_use]
-    pub fn is_checked(&self) -> bool {
-        self.segments.iter().all(CsrSegment::is_checked)
+        StoredRows::from(self.clone()).gather(order)
     }
 
     /// Each row: its segment, and where in the segment's indices and values it lies.
@@ -382,14 +246,7 @@ impl CsrRows {
     /// Bytes of indices and values that the segments refer to.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
-        let width = |s: &CsrSegment| {
-            s.values.value_type().size()
-                + match s.indices {
-                    Indices::U16(_) => 2,
-                    Indices::U32(_) => 4,
-                }
-        };
-        self.segments.iter().map(|s| s.nnz() * width(s) + (s.n_rows() + 1) * 8).sum()
+        self.segments.iter().map(CsrSegment::n_bytes).sum()
     }
 }
 

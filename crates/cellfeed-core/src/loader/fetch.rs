@@ -3,15 +3,13 @@
 use super::gather::RowRef;
 use super::minibatch::{Layout, OutputType};
 use crate::backend::Backend;
-use crate::csr::{CsrRows, CsrSegment};
+use crate::csr::{Row, RowBuffer, StoredRows};
 use crate::io::Permit;
 use crate::obs;
 use crate::plan::FetchPlan;
 use crate::schema::MatrixKey;
 use crate::{Error, Result};
 use arrow_array::{Array, ArrayRef};
-use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Bytes of minibatches that one task gathers, about.
@@ -22,7 +20,7 @@ pub(super) struct Fetch {
     pub(super) plan: FetchPlan,
     /// Genes of minibatches.
     pub(super) n_vars: u64,
-    pub(super) x: CsrRows,
+    pub(super) x: StoredRows,
     /// Row numbers in the store, in file order.
     pub(super) rows: Vec<u64>,
     /// Where each row lies, in file order.
@@ -50,7 +48,7 @@ impl Fetch {
         mut permits: Permits,
         n_vars: u64,
     ) -> Result<Self> {
-        let x = backend.read_rows_unchecked(matrix, plan.rows());
+        let x = backend.read_stored(matrix, plan.rows());
         let obs = async {
             if columns.is_empty() {
                 return Ok(Vec::new());
@@ -100,15 +98,16 @@ impl Fetch {
         (TASK_BYTES / bytes.max(1)).min(n / (4 * threads)).max(1)
     }
 
-    /// A row in canonical form, and where it lies; `number` is its number in the store.
+    /// A row in canonical form; `number` is its number in the store.
     #[inline]
-    pub(super) fn row(
-        &self,
+    pub(super) fn row<'a>(
+        &'a self,
         row: RowRef,
         number: u64,
-    ) -> Result<(Cow<'_, CsrSegment>, Range<usize>)> {
-        let span = row.start..row.start + row.len as usize;
-        self.x.segments()[row.segment as usize].row(span, number)
+        buffer: &'a mut RowBuffer,
+    ) -> Result<Row<'a>> {
+        let segment = &self.x.segments()[row.segment as usize];
+        segment.row(row.place, row.len as usize, number, buffer)
     }
 
     /// Obs values of the cells at `positions`.
@@ -123,16 +122,16 @@ impl Fetch {
     }
 }
 
-fn row_refs(x: &CsrRows) -> Result<Vec<RowRef>> {
+fn row_refs(x: &StoredRows) -> Result<Vec<RowRef>> {
     let too_large = |_| Error::invalid_input("a fetch is too large for 32-bit offsets");
     let mut refs = Vec::with_capacity(x.n_rows());
     for (i, segment) in x.segments().iter().enumerate() {
         let i = u32::try_from(i).map_err(too_large)?;
-        for w in segment.indptr().windows(2) {
+        for (place, len) in segment.places() {
             refs.push(RowRef {
                 segment: i,
-                start: usize::try_from(w[0]).map_err(too_large)?,
-                len: u32::try_from(w[1] - w[0]).map_err(too_large)?,
+                place: usize::try_from(place).map_err(too_large)?,
+                len: u32::try_from(len).map_err(too_large)?,
             });
         }
     }

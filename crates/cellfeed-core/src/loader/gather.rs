@@ -1,22 +1,22 @@
 //! The gather: rows of a fetch, in file order, into a minibatch in the plan's order, converting
-//! values in the same pass, and looking at the gene indices of each row that nobody has looked at. This
-//! is the one copy that a decoded row undergoes.
+//! values in the same pass. Each row that is not canonical yet is made so on the way: its gene indices
+//! are looked at, or it is decoded. This is the one copy that a decoded row undergoes.
 
 use super::fetch::Fetch;
 use super::minibatch::{Data, Layout, Minibatch, Output, OutputType, Recycler, X};
 use super::transform::Recipe;
-use crate::csr::CsrSegment;
-use crate::value::{Indices, Value, with_values};
+use crate::csr::{Genes, Row, RowBuffer, with_row_values};
+use crate::value::Value;
 use crate::{Error, Result};
 use half::f16;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Where a row of a fetch lies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowRef {
     pub(super) segment: u32,
-    pub(super) start: usize,
+    /// Where in the segment.
+    pub(super) place: usize,
     pub(super) len: u32,
 }
 
@@ -34,6 +34,7 @@ pub(super) fn gather(
     j: usize,
     form: Form<'_>,
     recycler: &Arc<Recycler>,
+    buffer: &mut RowBuffer,
 ) -> Result<Minibatch> {
     let Form { layout, output, recipe } = form;
     let positions = fetch.plan.minibatch(j);
@@ -41,7 +42,7 @@ pub(super) fn gather(
     let index = |p: &u32| usize::try_from(*p).unwrap_or(usize::MAX);
     vectors.rows.extend(positions.iter().map(|p| fetch.rows[index(p)]));
     let refs = positions.iter().map(|p| fetch.refs[index(p)]).zip(&vectors.rows);
-    let args = Args { fetch, refs, recipe };
+    let args = Args { fetch, refs, recipe, buffer };
     let data = match (layout, output) {
         (Layout::Csr, _) => {
             let (indptr, indices) = (&mut vectors.indptr, &mut vectors.indices);
@@ -82,6 +83,8 @@ struct Args<'a, R> {
     fetch: &'a Fetch,
     refs: R,
     recipe: Option<&'a Recipe>,
+    /// For rows that have to be decoded or sorted.
+    buffer: &'a mut RowBuffer,
 }
 
 impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
@@ -104,21 +107,21 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         indptr.push(0);
         let mut scratch = Vec::new();
         for (row, &number) in self.refs {
-            let (segment, span) = self.fetch.row(row, number)?;
+            let row = self.fetch.row(row, number, self.buffer)?;
             if let Some(recipe) = self.recipe {
                 let put = |gene: u32, value| {
                     indices.push(gene.cast_signed());
                     out.push(value);
                 };
-                transform(recipe, &segment, span, false, &mut scratch, put)?;
+                transform(recipe, row, false, &mut scratch, put)?;
                 indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
                 continue;
             }
-            match segment.indices() {
-                Indices::U16(b) => indices.extend(b[span.clone()].iter().map(|&i| i32::from(i))),
-                Indices::U32(b) => indices.extend(b[span.clone()].iter().map(|&i| i.cast_signed())),
+            match row.genes {
+                Genes::U16(genes) => indices.extend(genes.iter().map(|&g| i32::from(g))),
+                Genes::U32(genes) => indices.extend(genes.iter().map(|&g| g.cast_signed())),
             }
-            with_values!(segment.values(), b => extend(&mut out, &b[span]))?;
+            with_row_values!(row, values => extend(&mut out, values))?;
             // Checked above: the total fits.
             indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
         }
@@ -136,9 +139,9 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
             return Ok(O::data(out));
         }
         for ((row, &number), target) in self.refs.zip(out.chunks_exact_mut(width)) {
-            let (segment, span) = self.fetch.row(row, number)?;
+            let row = self.fetch.row(row, number, self.buffer)?;
             let Some(recipe) = self.recipe else {
-                scatter_row(&segment, span, target)?;
+                scatter_row(row, target)?;
                 continue;
             };
             let put = |gene: u32, value| {
@@ -146,7 +149,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
                     *slot = value;
                 }
             };
-            transform(recipe, &segment, span, true, &mut Vec::new(), put)?;
+            transform(recipe, row, true, &mut Vec::new(), put)?;
         }
         Ok(O::data(out))
     }
@@ -155,15 +158,14 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
 /// Puts a row through a recipe.
 fn transform<O: Output>(
     recipe: &Recipe,
-    segment: &CsrSegment,
-    span: Range<usize>,
+    row: Row<'_>,
     any_order: bool,
     scratch: &mut Vec<(u32, O)>,
     put: impl FnMut(u32, O),
 ) -> Result<()> {
-    with_values!(segment.values(), values => match segment.indices() {
-        Indices::U16(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
-        Indices::U32(b) => recipe.row(&b[span.clone()], &values[span], any_order, scratch, put),
+    with_row_values!(row, values => match row.genes {
+        Genes::U16(genes) => recipe.row(genes, values, any_order, scratch, put),
+        Genes::U32(genes) => recipe.row(genes, values, any_order, scratch, put),
     })
 }
 
@@ -187,14 +189,10 @@ fn check<O: Output, S: Value>(values: &[S]) -> Result<()> {
     }
 }
 
-fn scatter_row<O: Output>(
-    segment: &CsrSegment,
-    span: Range<usize>,
-    target: &mut [O],
-) -> Result<()> {
-    with_values!(segment.values(), values => match segment.indices() {
-        Indices::U16(b) => scatter(target, &b[span.clone()], &values[span]),
-        Indices::U32(b) => scatter(target, &b[span.clone()], &values[span]),
+fn scatter_row<O: Output>(row: Row<'_>, target: &mut [O]) -> Result<()> {
+    with_row_values!(row, values => match row.genes {
+        Genes::U16(genes) => scatter(target, genes, values),
+        Genes::U32(genes) => scatter(target, genes, values),
     })
 }
 

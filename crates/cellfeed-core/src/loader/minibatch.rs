@@ -1,5 +1,6 @@
 //! What the training step receives, and how its buffers are lent and given back.
 
+use crate::csr::RowBuffer;
 use crate::value::Value;
 use crate::{Error, Result};
 use arrow_array::ArrayRef;
@@ -361,12 +362,14 @@ pub(super) struct Recycled {
     pub(super) data: Data,
 }
 
-/// Vectors that consumers gave back.
+/// Vectors that consumers gave back, and what tasks put rows into.
 #[derive(Debug)]
 pub(super) struct Recycler {
     output: OutputType,
     keep_bytes: usize,
     free: Mutex<Free>,
+    /// As many as tasks ran at once.
+    rows: Mutex<Vec<RowBuffer>>,
 }
 
 #[derive(Debug, Default)]
@@ -385,7 +388,7 @@ impl Recycled {
 impl Recycler {
     /// Keeps at most so many bytes: a consumer may give back at once what it has collected for long.
     pub(super) fn new(output: OutputType, keep_bytes: usize) -> Self {
-        Self { output, keep_bytes, free: Mutex::default() }
+        Self { output, keep_bytes, free: Mutex::default(), rows: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Free> {
@@ -405,6 +408,15 @@ impl Recycler {
             indices: Vec::new(),
             data: self.output.empty(),
         })
+    }
+
+    pub(super) fn take_row(&self) -> RowBuffer {
+        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        rows.pop().unwrap_or_default()
+    }
+
+    pub(super) fn put_row(&self, row: RowBuffer) {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner).push(row);
     }
 
     fn put(&self, mut vectors: Recycled) {

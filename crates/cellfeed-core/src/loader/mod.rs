@@ -356,12 +356,16 @@ impl Inner {
                         let plan = &fetch.plan;
                         let mut doing = spans::gather(plan.epoch(), plan.number(), these.len());
                         let form = Form { layout, output, recipe: recipe.as_deref() };
+                        let mut buffer = recycler.take_row();
                         let gather = |j| {
-                            let minibatch = gather::gather(&fetch, j, form, &recycler)?;
+                            let minibatch =
+                                gather::gather(&fetch, j, form, &recycler, &mut buffer)?;
                             doing.add_bytes(queue::n_bytes(&minibatch));
                             Ok(minibatch)
                         };
-                        Ok(these.map(gather).collect::<Vec<_>>())
+                        let minibatches = these.map(gather).collect::<Vec<_>>();
+                        recycler.put_row(buffer);
+                        Ok(minibatches)
                     })
                 })
                 .buffered(tasks);

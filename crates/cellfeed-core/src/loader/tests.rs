@@ -9,8 +9,8 @@ use crate::plan::{PlanOptions, Strategy};
 use crate::schema::{ColumnSchema, VarSchema};
 use crate::{Archive, Table};
 use crate::{
-    Backend, CsrRows, CsrSegment, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result,
-    RowCheck, RowRanges, Schema,
+    Backend, CsrRows, Digest, Error, ErrorKind, Hints, MatrixKey, Plan, Result, RowCheck,
+    RowRanges, Schema, StoredRows, StoredSegment,
 };
 use arrow_array::ArrayRef;
 use arrow_array::cast::AsArray;
@@ -377,9 +377,9 @@ impl Backend for Unchecked {
         self.inner.cost(matrix, rows)
     }
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        self.read_rows_unchecked(matrix, rows).await?.checked(rows)
+        self.read_stored(matrix, rows).await?.canonical(rows)
     }
-    async fn read_rows_unchecked(&self, _: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, _: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         // A segment for each range, so that rows are told apart across several.
         let segment = |range: &std::ops::Range<u64>| {
             let rows = range.clone().map(|r| &self.rows[usize::try_from(r).unwrap()]);
@@ -387,9 +387,9 @@ impl Backend for Unchecked {
             let mut indptr = vec![0u64];
             rows.for_each(|(g, _)| indptr.push(indptr[indptr.len() - 1] + g.len() as u64));
             let (genes, values) = (genes.concat(), values.concat());
-            CsrSegment::try_unchecked(indptr.into(), genes.into(), values.into(), &self.check)
+            StoredSegment::unchecked(indptr.into(), genes.into(), values.into(), &self.check)
         };
-        Ok(CsrRows::new(rows.as_slice().iter().map(segment).collect::<Result<_>>()?))
+        Ok(StoredRows::new(rows.as_slice().iter().map(segment).collect::<Result<_>>()?))
     }
     async fn read_obs(&self, columns: &[String], rows: &RowRanges) -> Result<Vec<ArrayRef>> {
         self.inner.read_obs(columns, rows).await
@@ -437,7 +437,6 @@ fn rows_that_nobody_looked_at_are_looked_at_when_they_are_copied() {
     let store = Unchecked::new((13, &[6, 1, 4]), check().sorting());
     let rows = RowRanges::single(12..15);
     let found = block_on(store.read_rows(&MatrixKey::X, &rows)).unwrap();
-    assert!(found.is_checked());
     assert_eq!(found.segments()[0].indices().to_u32_vec(), [1, 4, 6, 1, 4, 6, 1, 4, 6]);
     let loader = Loader::new(store, plan(24), LoaderOptions::default()).unwrap();
     let mut cells = 0;

@@ -1,8 +1,8 @@
 //! Rows packed into bits: about a seventh of what the values and 32-bit indices of a count matrix take
 //! in AnnData, decoded faster than a disk delivers them.
 //!
-//! Every row is packed by itself, so that any row is read by itself. `bits.rs` packs 128 numbers,
-//! `row.rs` a row, `write.rs` a matrix; here rows are read.
+//! Every row is packed by itself, so that any row is read by itself, and decoded where it is copied.
+//! `bits.rs` packs 128 numbers, `row.rs` a row, `write.rs` a matrix; here rows are read.
 
 mod bits;
 mod row;
@@ -15,8 +15,8 @@ use bytes::Bytes;
 use cellfeed_core::io::{Access, Buffer, ByteSource, Engine, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, ErrorKind, Indices, ReadCost, Result, RowOffsets, RowRanges,
-    ValueType, Values, typed,
+    CsrSegment, EncodedRows, Error, ErrorKind, Indices, ReadCost, Result, RowBuffer, RowOffsets,
+    RowRanges, StoredRows, StoredSegment, ValueType, Values, typed,
 };
 use half::f16;
 use rayon::prelude::*;
@@ -25,7 +25,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Rows that one task decodes at the most.
-const TASK_ROWS: u64 = 64;
+const TASK_ROWS: usize = 64;
 /// No row is longer in its packed form than this for each of its non-zeros, and so much besides: what
 /// a header may make us believe.
 const LONGEST_NONZERO: u64 = 24;
@@ -34,35 +34,54 @@ const LONGEST_HEAD: u64 = 1 << 12;
 /// A packed matrix.
 #[derive(Debug)]
 pub(crate) struct PackedMatrix {
-    offsets: RowOffsets,
+    pub(crate) offsets: RowOffsets,
     /// Where the bytes of each row start.
-    starts: RowOffsets,
-    file: Arc<dyn ByteSource>,
+    pub(crate) starts: RowOffsets,
+    pub(crate) file: Arc<dyn ByteSource>,
     /// None where the file cannot be mapped.
-    map: Option<MappedFile>,
-    value_type: ValueType,
-    index_type: ValueType,
-    n_vars: u64,
+    pub(crate) map: Option<MappedFile>,
+    pub(crate) value_type: ValueType,
+    pub(crate) index_type: ValueType,
+    pub(crate) n_vars: u64,
+    /// What an error calls the matrix.
+    pub(crate) element: String,
 }
 
-/// Rows to decode, and where their packed bytes are.
-struct Task {
-    rows: Range<u64>,
+/// Rows that were read, still packed.
+#[derive(Debug)]
+struct Packed {
+    matrix: Arc<PackedMatrix>,
+    engine: Arc<Engine>,
+    rows: RowRanges,
+    indptr: Vec<u64>,
+    /// Where each row lies in `raw`.
+    spans: Vec<Range<usize>>,
+    /// The whole map, or the bytes of these rows alone.
     raw: Bytes,
-    nnz: usize,
+    mapped: bool,
+}
+
+/// Runs a function that is generic over the type of values.
+macro_rules! with_type {
+    ($value_type:expr, $ty:ident => $body:expr) => {
+        with_type!($value_type, $ty => $body; U8 u8, U16 u16, U32 u32, U64 u64, I8 i8, I16 i16,
+            I32 i32, I64 i64, F16 f16, F32 f32, F64 f64)
+    };
+    ($value_type:expr, $ty:ident => $body:expr; $($variant:ident $rust:ty),*) => {
+        match $value_type {
+            $(ValueType::$variant => {
+                type $ty = $rust;
+                $body
+            })*
+            other => Err(Error::unsupported(format!("values of type {other}"))),
+        }
+    };
 }
 
 impl PackedMatrix {
     /// Checks that offsets, rows and file belong together.
-    pub(crate) fn try_new(
-        offsets: RowOffsets,
-        starts: RowOffsets,
-        file: Arc<dyn ByteSource>,
-        map: Option<MappedFile>,
-        value_type: ValueType,
-        index_type: ValueType,
-        n_vars: u64,
-    ) -> Result<Self> {
+    pub(crate) fn checked(self) -> Result<Self> {
+        let Self { offsets, starts, file, index_type, n_vars, .. } = &self;
         if starts.n_rows() != offsets.n_rows() || starts.nnz() != file.len() {
             return Err(Error::corrupt(format!(
                 "offsets of {} rows end at {}, but {} rows and {} bytes are there",
@@ -72,10 +91,10 @@ impl PackedMatrix {
                 file.len()
             )));
         }
-        if index_type == ValueType::U16 && n_vars > 1 << 16 {
+        if *index_type == ValueType::U16 && *n_vars > 1 << 16 {
             return Err(Error::corrupt(format!("{n_vars} genes do not fit indices of 16 bits")));
         }
-        Ok(Self { offsets, starts, file, map, value_type, index_type, n_vars })
+        Ok(self)
     }
 
     fn width(&self) -> u64 {
@@ -114,15 +133,15 @@ impl PackedMatrix {
         }
     }
 
-    /// Reads rows.
+    /// Reads rows, and leaves them packed.
     pub(crate) async fn read(
         self: &Arc<Self>,
         engine: &Arc<Engine>,
         access: Access,
         rows: &RowRanges,
-    ) -> Result<CsrRows> {
+    ) -> Result<StoredRows> {
         if rows.is_empty() {
-            return Ok(CsrRows::default());
+            return Ok(StoredRows::default());
         }
         let ranges = self.starts.find(engine, rows).await?;
         let (this, wanted) = (Arc::clone(self), ranges.clone());
@@ -137,48 +156,54 @@ impl PackedMatrix {
             _ => Some(self.file.get_ranges(ranges).await?),
         };
         let (this, rows, on) = (Arc::clone(self), rows.clone(), Arc::clone(engine));
-        engine.compute(move || this.decode(&on, &rows, raw)).await
+        let packed = engine.compute(move || this.packed(on, rows, raw)).await?;
+        Ok(StoredRows::new(vec![StoredSegment::encoded(Arc::new(packed))]))
     }
 
-    /// Cuts the rows into tasks; `raw` has their bytes end to end, else they are in the map.
-    fn tasks(&self, rows: &RowRanges, raw: Option<&Bytes>) -> Result<Vec<Task>> {
+    /// Finds each row; `raw` has their bytes end to end, else they are in the map.
+    fn packed(
+        self: &Arc<Self>,
+        engine: Arc<Engine>,
+        rows: RowRanges,
+        raw: Option<Bytes>,
+    ) -> Result<Packed> {
         self.starts.check()?;
         self.offsets.check()?;
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let mut tasks = Vec::new();
-        let mut taken = 0u64;
+        let (indptr, ends) = (self.offsets.relative(&rows)?, self.starts.relative(&rows)?);
+        let mapped = raw.is_none();
+        let raw = match (raw, &self.map) {
+            (Some(raw), _) => raw,
+            (None, Some(map)) => map.bytes().clone(),
+            (None, None) => return Err(Error::internal("neither bytes nor a map")),
+        };
+        let mut spans = Vec::with_capacity(indptr.len());
         for range in rows.as_slice() {
-            let mut start = range.start;
-            while start < range.end {
-                let end = range.end.min(start + TASK_ROWS);
-                let bytes = self.starts.elements(start..end)?;
-                let nnz = self.offsets.elements(start..end)?;
-                let nnz = nnz.end - nnz.start;
-                let len = bytes.end - bytes.start;
+            let first = ends[spans.len()];
+            let base = if mapped { self.starts.elements(range.clone())?.start } else { first };
+            for row in range.clone() {
+                let i = spans.len();
+                let (nnz, len) = (indptr[i + 1] - indptr[i], ends[i + 1] - ends[i]);
                 if nnz > len.saturating_mul(BLOCK_MOST) {
                     return Err(Error::corrupt(format!("{len} bytes cannot hold {nnz} non-zeros"))
-                        .with("row", start));
+                        .with("row", row));
                 }
-                if len > nnz.saturating_mul(LONGEST_NONZERO) + LONGEST_HEAD * (end - start) {
+                if len > nnz.saturating_mul(LONGEST_NONZERO) + LONGEST_HEAD {
                     return Err(Error::corrupt(format!(
                         "{len} bytes are too many for {nnz} non-zeros"
                     ))
-                    .with("row", start));
+                    .with("row", row));
                 }
-                let raw = match (raw, &self.map) {
-                    (Some(raw), _) if taken + len <= as_u64(raw.len()) => {
-                        raw.slice(at(taken)..at(taken + len))
-                    }
-                    (Some(_), _) => return Err(changed(start)),
-                    (None, Some(map)) => map.bytes().slice(at(bytes.start)..at(bytes.end)),
-                    (None, None) => return Err(Error::internal("neither bytes nor a map")),
-                };
-                taken += len;
-                tasks.push(Task { rows: start..end, raw, nnz: at(nnz) });
-                start = end;
+                let start = base.saturating_add(ends[i] - first);
+                let end = start.saturating_add(len);
+                // Offsets in a map may be others than a moment ago, if the file is written to.
+                if end > as_u64(raw.len()) {
+                    return Err(changed(row));
+                }
+                spans.push(at(start)..at(end));
             }
         }
-        Ok(tasks)
+        Ok(Packed { matrix: Arc::clone(self), engine, rows, indptr, spans, raw, mapped })
     }
 
     /// For benchmarks: reads the bytes of rows, and no more; answers how many.
@@ -189,65 +214,53 @@ impl PackedMatrix {
     }
 
     /// For benchmarks: decodes rows out of the map, and no more; answers their bytes.
-    pub(crate) fn decode_only(&self, engine: &Engine, rows: &RowRanges) -> Result<u64> {
-        let tasks = self.tasks(rows, None)?;
-        let (genes, values) = self.decode_tasks(engine, &tasks)?;
+    pub(crate) fn decode_only(
+        self: &Arc<Self>,
+        engine: &Arc<Engine>,
+        rows: &RowRanges,
+    ) -> Result<u64> {
+        let packed = self.packed(Arc::clone(engine), rows.clone(), None)?;
+        let (genes, values) = packed.decode_together()?;
         Ok(as_u64(genes.len() + values.len()))
     }
 
-    fn decode_tasks(&self, engine: &Engine, tasks: &[Task]) -> Result<(Buffer, Buffer)> {
-        let nnz: usize = tasks.iter().map(|t| t.nnz).sum();
-        let pool = engine.buffers();
-        let mut genes = pool.take(nnz * self.index_type.size());
-        let mut values = pool.take(nnz * self.value_type.size());
-        match self.index_type {
-            ValueType::U16 => self.decode_genes::<u16>(tasks, &mut genes, &mut values),
-            _ => self.decode_genes::<u32>(tasks, &mut genes, &mut values),
-        }?;
+    fn blame(&self, error: Error) -> Error {
+        error.with_default("file", self.file.location()).with_default("element", &self.element)
+    }
+}
+
+impl Packed {
+    fn n_nonzeros(&self, rows: &Range<usize>) -> usize {
+        usize::try_from(self.indptr[rows.end] - self.indptr[rows.start]).unwrap_or(usize::MAX)
+    }
+
+    fn decode_one<G: Gene, T: Target>(
+        &self,
+        row: usize,
+        genes: &mut [G],
+        values: &mut [T],
+    ) -> Result<()> {
+        let raw = &self.raw[self.spans[row].clone()];
+        decode(raw, self.matrix.n_vars, genes, values)
+            .map_err(|e| self.matrix.blame(self.rows.name_row(e.with("row", row))))
+    }
+
+    /// Genes and values of all rows, each in one buffer.
+    fn decode_together(&self) -> Result<(Buffer, Buffer)> {
+        let PackedMatrix { value_type, index_type, .. } = *self.matrix;
+        let nnz = self.n_nonzeros(&(0..self.spans.len()));
+        let pool = self.engine.buffers();
+        let mut genes = pool.take(nnz * index_type.size());
+        let mut values = pool.take(nnz * value_type.size());
+        with_type!(value_type, T => match index_type {
+            ValueType::U16 => self.decode_into::<u16, T>(&mut genes, &mut values),
+            _ => self.decode_into::<u32, T>(&mut genes, &mut values),
+        })?;
         Ok((genes, values))
     }
 
-    fn decode(&self, engine: &Engine, rows: &RowRanges, raw: Option<Bytes>) -> Result<CsrRows> {
-        let tasks = self.tasks(rows, raw.as_ref())?;
-        drop(raw);
-        let (genes, values) = self.decode_tasks(engine, &tasks)?;
-        engine.stats().add_decoded(as_u64(genes.len() + values.len()));
-        let indices = match self.index_type {
-            ValueType::U16 => Indices::U16(typed::<u16>(genes.freeze())?),
-            _ => Indices::U32(typed::<u32>(genes.freeze())?),
-        };
-        let values = Values::from_bytes(self.value_type, values.freeze())?;
-        let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
-        let segment = CsrSegment::try_new(indptr, indices, values, self.n_vars)
-            .map_err(|e| rows.name_row(e))?;
-        Ok(CsrRows::new(vec![segment]))
-    }
-
-    fn decode_genes<G: Gene>(
+    fn decode_into<G: Gene, T: Target>(
         &self,
-        tasks: &[Task],
-        genes: &mut Buffer,
-        values: &mut Buffer,
-    ) -> Result<()> {
-        match self.value_type {
-            ValueType::U8 => self.decode_all::<G, u8>(tasks, genes, values),
-            ValueType::U16 => self.decode_all::<G, u16>(tasks, genes, values),
-            ValueType::U32 => self.decode_all::<G, u32>(tasks, genes, values),
-            ValueType::U64 => self.decode_all::<G, u64>(tasks, genes, values),
-            ValueType::I8 => self.decode_all::<G, i8>(tasks, genes, values),
-            ValueType::I16 => self.decode_all::<G, i16>(tasks, genes, values),
-            ValueType::I32 => self.decode_all::<G, i32>(tasks, genes, values),
-            ValueType::I64 => self.decode_all::<G, i64>(tasks, genes, values),
-            ValueType::F16 => self.decode_all::<G, f16>(tasks, genes, values),
-            ValueType::F32 => self.decode_all::<G, f32>(tasks, genes, values),
-            ValueType::F64 => self.decode_all::<G, f64>(tasks, genes, values),
-            other => Err(Error::unsupported(format!("values of type {other}"))),
-        }
-    }
-
-    fn decode_all<G: Gene, T: Target>(
-        &self,
-        tasks: &[Task],
         genes: &mut Buffer,
         values: &mut Buffer,
     ) -> Result<()> {
@@ -256,43 +269,75 @@ impl PackedMatrix {
             bytemuck::try_cast_slice_mut(genes.as_mut_slice()).map_err(misaligned)?;
         let mut values: &mut [T] =
             bytemuck::try_cast_slice_mut(values.as_mut_slice()).map_err(misaligned)?;
-        let mut work = Vec::with_capacity(tasks.len());
-        for task in tasks {
-            let (g, more_genes) = genes.split_at_mut(task.nnz);
-            let (v, more_values) = values.split_at_mut(task.nnz);
-            work.push((task, g, v));
+        let n = self.spans.len();
+        let mut tasks = Vec::with_capacity(n.div_ceil(TASK_ROWS));
+        for first in (0..n).step_by(TASK_ROWS) {
+            let rows = first..n.min(first + TASK_ROWS);
+            let nnz = self.n_nonzeros(&rows);
+            let (g, more_genes) = genes.split_at_mut(nnz);
+            let (v, more_values) = values.split_at_mut(nnz);
+            tasks.push((rows, g, v));
             (genes, values) = (more_genes, more_values);
         }
         let origin = Origin::here();
         // What one thread decodes in a row is one span.
-        let begin = || origin.decode(self.file.location());
-        work.into_par_iter().try_for_each_init(begin, |doing, (task, genes, values)| {
+        let begin = || origin.decode(self.matrix.file.location());
+        tasks.into_par_iter().try_for_each_init(begin, |doing, (rows, mut genes, mut values)| {
             doing.add_bytes(size_of_val(genes) + size_of_val(values));
-            self.decode_task(task, genes, values)
+            for row in rows {
+                let nnz = self.n_nonzeros(&(row..row + 1));
+                let (g, more_genes) = genes.split_at_mut(nnz);
+                let (v, more_values) = values.split_at_mut(nnz);
+                self.decode_one(row, g, v)?;
+                (genes, values) = (more_genes, more_values);
+            }
+            Ok(())
         })
     }
 
-    fn decode_task<G: Gene, T: Target>(
-        &self,
-        task: &Task,
-        mut genes: &mut [G],
-        mut values: &mut [T],
-    ) -> Result<()> {
-        let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let rows = RowRanges::single(task.rows.clone());
-        let (ends, bytes) = (self.offsets.relative(&rows)?, self.starts.relative(&rows)?);
-        for ((row, end), span) in task.rows.clone().zip(ends.windows(2)).zip(bytes.windows(2)) {
-            let n = at(end[1] - end[0]);
-            // Offsets in a map may be others than a moment ago, if the file is written to.
-            let split = genes.split_at_mut_checked(n).zip(values.split_at_mut_checked(n));
-            let raw = task.raw.get(at(span[0])..at(span[1]));
-            let Some((((g, more_genes), (v, more_values)), raw)) = split.zip(raw) else {
-                return Err(changed(row));
-            };
-            decode(raw, self.n_vars, g, v).map_err(|e| e.with("row", row))?;
-            (genes, values) = (more_genes, more_values);
-        }
+    fn add_decoded(&self, nnz: usize) {
+        self.engine.stats().add_decoded(as_u64(nnz) * self.matrix.width());
+    }
+}
+
+impl EncodedRows for Packed {
+    fn indptr(&self) -> &[u64] {
+        &self.indptr
+    }
+
+    fn decode(&self, row: usize, into: &mut RowBuffer) -> Result<()> {
+        let nnz = self.n_nonzeros(&(row..row + 1));
+        with_type!(self.matrix.value_type, T => match self.matrix.index_type {
+            ValueType::U16 => {
+                let (genes, values) = into.places::<u16, T>(nnz);
+                self.decode_one(row, genes, values)
+            }
+            _ => {
+                let (genes, values) = into.places::<u32, T>(nnz);
+                self.decode_one(row, genes, values)
+            }
+        })?;
+        self.add_decoded(nnz);
         Ok(())
+    }
+
+    fn decode_all(&self) -> Result<CsrSegment> {
+        let (genes, values) = self.decode_together()?;
+        let matrix = &self.matrix;
+        let indices = match matrix.index_type {
+            ValueType::U16 => Indices::U16(typed::<u16>(genes.freeze())?),
+            _ => Indices::U32(typed::<u32>(genes.freeze())?),
+        };
+        let values = Values::from_bytes(matrix.value_type, values.freeze())?;
+        self.add_decoded(values.len());
+        let indptr = ScalarBuffer::from(self.indptr.clone());
+        CsrSegment::try_new(indptr, indices, values, matrix.n_vars)
+            .map_err(|e| matrix.blame(self.rows.name_row(e)))
+    }
+
+    fn n_bytes(&self) -> usize {
+        let raw = if self.mapped { 0 } else { self.raw.len() };
+        raw + self.indptr.len() * size_of::<u64>() + self.spans.len() * size_of::<Range<usize>>()
     }
 }
 

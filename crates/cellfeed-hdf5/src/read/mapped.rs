@@ -9,7 +9,7 @@ use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
 use cellfeed_core::io::MappedFile;
 use cellfeed_core::spans::Origin;
-use cellfeed_core::{CsrRows, CsrSegment, Indices, Result, RowRanges, Values, typed};
+use cellfeed_core::{Indices, Result, RowRanges, StoredRows, StoredSegment, Values, typed};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ impl SparseMatrix {
         map: &MappedFile,
         rows: &RowRanges,
         elements: &[Range<u64>],
-    ) -> Result<Option<CsrRows>> {
+    ) -> Result<Option<StoredRows>> {
         let (indices, data) = (&self.indices, &self.data);
         if !indices.is_as_wanted(elements, Convert::Index)
             || !data.is_as_wanted(elements, Convert::Keep)
@@ -66,7 +66,7 @@ impl SparseMatrix {
                 let indices = Indices::U32(typed::<u32>(view(&part.indices)?)?);
                 let values = Values::from_bytes(value_type, view(&part.data)?)?;
                 let indptr = ScalarBuffer::from(part.indptr);
-                CsrSegment::try_unchecked(indptr, indices, values, &check)
+                StoredSegment::unchecked(indptr, indices, values, &check)
                     .map_err(|e| RowRanges::single(part.rows).name_row(e))
             };
             let origin = Origin::here();
@@ -74,7 +74,7 @@ impl SparseMatrix {
                 .into_par_iter()
                 .map_init(|| origin.decode(&path), |_, part| segment(part))
                 .collect::<Result<Vec<_>>>()?;
-            Ok(CsrRows::new(segments))
+            Ok(StoredRows::new(segments))
         };
         let read = context.engine.compute(work).await;
         let read = read.map_err(|e| context.blame(e, indices.path()))?;

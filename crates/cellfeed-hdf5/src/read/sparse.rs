@@ -6,7 +6,7 @@ use super::convert::Convert;
 use super::mapped::SEGMENT_ROWS;
 use arrow_buffer::ScalarBuffer;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges, StoredRows, StoredSegment,
     ValueType, Values, typed,
 };
 use std::sync::Arc;
@@ -75,7 +75,7 @@ impl SparseMatrix {
 
     /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and
     /// they are stored as they are wanted, else as one segment.
-    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<StoredRows> {
         let ranges = self.offsets.element_ranges(rows)?;
         if let Some(map) = &context.map
             && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?
@@ -90,9 +90,9 @@ impl SparseMatrix {
             let indices = Indices::U32(typed::<u32>(indices)?);
             let values = Values::from_bytes(self.value_type, data)?;
             let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
-            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
+            StoredSegment::unchecked(indptr, indices, values, &self.check)
         };
         let segment = segment().map_err(|e| context.blame(e, self.indices.path()))?;
-        Ok(CsrRows::new(vec![segment]))
+        Ok(StoredRows::new(vec![segment]))
     }
 }

@@ -4,8 +4,9 @@ use super::Fault;
 use arrow_array::{Array, ArrayRef};
 use async_trait::async_trait;
 use cellfeed_core::{
-    Archive, Backend, BackendExt, CsrRows, CsrSegment, Error, Hints, Indices, MatrixKey,
-    MemoryBackend, ReadCost, Result, RowCheck, RowRanges, Schema, Table, ValueType, Values,
+    Archive, Backend, BackendExt, CsrRows, CsrSegment, EncodedRows, Error, Hints, Indices,
+    MatrixKey, MemoryBackend, ReadCost, Result, RowBuffer, RowRanges, Schema, StoredRows,
+    StoredSegment, Table, ValueType, Values,
 };
 use futures::future::pending;
 use std::io::Read;
@@ -65,17 +66,6 @@ impl Backend for Faulty {
                 let missing = |e: Error| Error::corrupt(e.message().to_owned());
                 self.inner.read_rows(matrix, rows).await.map_err(missing)
             }
-            Fault::LeftUnchecked => {
-                let answer = self.inner.read_rows(matrix, rows).await?;
-                let check = RowCheck::new(self.schema().matrix(matrix)?.n_vars(), "memory", "X");
-                let check = Arc::new(check);
-                let again = |s: &CsrSegment| {
-                    let (indptr, indices) = (s.indptr().to_vec().into(), s.indices().clone());
-                    CsrSegment::try_unchecked(indptr, indices, s.values().clone(), &check)
-                };
-                let segments = answer.segments().iter().map(again);
-                Ok(CsrRows::new(segments.collect::<Result<_>>()?))
-            }
             Fault::SharedCursor => {
                 self.set_cursor(rows);
                 Yield::default().await;
@@ -115,14 +105,19 @@ impl Backend for Faulty {
         }
     }
 
-    async fn read_rows_unchecked(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
+    async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
         let answer = self.read_rows(matrix, rows).await?;
         match self.fault {
-            Fault::UncheckedReversed => {
+            Fault::StoredReversed => {
                 let n = u32::try_from(answer.n_rows()).unwrap_or(u32::MAX);
-                answer.gather(&(0..n).rev().collect::<Vec<_>>())
+                answer.gather(&(0..n).rev().collect::<Vec<_>>()).map(StoredRows::from)
             }
-            _ => Ok(answer),
+            Fault::DecodedOtherwise => {
+                let segments = answer.segments().iter().cloned().map(Otherwise);
+                let segments = segments.map(|s| StoredSegment::encoded(Arc::new(s)));
+                Ok(StoredRows::new(segments.collect()))
+            }
+            _ => Ok(answer.into()),
         }
     }
 
@@ -290,6 +285,34 @@ fn whole_numbers(values: &[f64]) -> Vec<u16> {
 
 fn segment(indptr: Vec<u64>, genes: Vec<u32>, values: Values, n_vars: u64) -> Result<CsrSegment> {
     CsrSegment::try_new(indptr.into(), Indices::from(genes), values, n_vars)
+}
+
+/// Rows that are decoded to their number by themselves, and to what they are together.
+#[derive(Debug)]
+struct Otherwise(CsrSegment);
+
+impl EncodedRows for Otherwise {
+    fn indptr(&self) -> &[u64] {
+        self.0.indptr()
+    }
+
+    fn decode(&self, row: usize, into: &mut RowBuffer) -> Result<()> {
+        let at = |i: usize| usize::try_from(self.0.indptr()[i]).unwrap_or(usize::MAX);
+        let span = at(row)..at(row + 1);
+        let found = self.0.indices().to_u32_vec();
+        let (genes, values) = into.places::<u32, u8>(span.len());
+        genes.copy_from_slice(&found[span]);
+        values.fill(u8::try_from(row % 200).unwrap_or(0));
+        Ok(())
+    }
+
+    fn decode_all(&self) -> Result<CsrSegment> {
+        Ok(self.0.clone())
+    }
+
+    fn n_bytes(&self) -> usize {
+        self.0.nnz()
+    }
 }
 
 /// The same values with no nulls among them.

@@ -42,7 +42,7 @@ pub(crate) fn agreement(
             }
             for rows in &requests {
                 let answer = read_right_rows(LAW, backend, matrix, rows).await?;
-                unchecked_agrees(backend, matrix, rows).await?;
+                stored_agrees(backend, matrix, rows).await?;
                 let cost = backend.cost(&matrix.key, rows);
                 cost_covers(cost, rows, answer.n_bytes(), shares_memory)
                     .map_err(|v| v.at(&matrix.key).when(reading(rows)))?;
@@ -54,17 +54,22 @@ pub(crate) fn agreement(
     })
 }
 
-/// What the loader reads is, once it is checked, the same.
-async fn unchecked_agrees(
+/// What the loader reads is the same, once it is canonical: all at once, and row by row.
+async fn stored_agrees(
     backend: &dyn Backend,
     matrix: &OracleMatrix,
     rows: &RowRanges,
 ) -> Result<(), Violation> {
-    let what = || format!("{}, by read_rows_unchecked", reading(rows));
-    let answer = backend.read_rows_unchecked(&matrix.key, rows).await;
-    let answer = answer.and_then(|answer| answer.checked(rows));
-    let answer = answer.map_err(|e| Violation::refused(LAW, what(), &e).at(&matrix.key))?;
-    check_rows(LAW, matrix, rows, &answer).map_err(|v| v.when(what()))
+    let what = || format!("{}, by read_stored", reading(rows));
+    let refused = |e| Violation::refused(LAW, what(), &e).at(&matrix.key);
+    let answer = backend.read_stored(&matrix.key, rows).await.map_err(refused)?;
+    let all = answer.clone().canonical(rows).map_err(refused)?;
+    check_rows(LAW, matrix, rows, &all).map_err(|v| v.when(what()))?;
+    // Copied last first and one by one, and put in order again: rows depend on nothing but themselves.
+    let n = u32::try_from(answer.n_rows()).unwrap_or(u32::MAX);
+    let back: Vec<u32> = (0..n).rev().collect();
+    let copied = answer.gather(&back).and_then(|copied| copied.gather(&back)).map_err(refused)?;
+    check_rows(LAW, matrix, rows, &copied).map_err(|v| v.when(format!("{}, row by row", what())))
 }
 
 fn same<T: PartialEq + Debug>(what: &str, want: T, got: T) -> Result<(), Violation> {

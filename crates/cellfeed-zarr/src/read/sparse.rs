@@ -10,7 +10,7 @@ use bytes::Bytes;
 use cellfeed_core::io::Engine;
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{
-    CsrRows, CsrSegment, Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges,
+    Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges, StoredRows, StoredSegment,
     ValueType, Values, typed,
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -198,9 +198,9 @@ impl SparseMatrix {
     }
 
     /// Reads rows as one segment, whose indices are not looked at yet.
-    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<CsrRows> {
+    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<StoredRows> {
         if rows.is_empty() {
-            return Ok(CsrRows::default());
+            return Ok(StoredRows::default());
         }
         let ranges = self.offsets.element_ranges(rows)?;
         let (indices, data) = futures::try_join!(
@@ -215,9 +215,9 @@ impl SparseMatrix {
             };
             let values = Values::from_bytes(self.value_type, data)?;
             let indptr = ScalarBuffer::from(self.offsets.relative(rows)?);
-            CsrSegment::try_unchecked(indptr, indices, values, &self.check)
+            StoredSegment::unchecked(indptr, indices, values, &self.check)
         };
         let segment = segment().map_err(|e| self.indices.blame(e))?;
-        Ok(CsrRows::new(vec![segment]))
+        Ok(StoredRows::new(vec![segment]))
     }
 }

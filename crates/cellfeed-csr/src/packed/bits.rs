@@ -10,7 +10,6 @@ use cellfeed_core::{Error, Result};
 /// Numbers of a full block.
 pub(super) const BLOCK: usize = 128;
 const LANES: usize = 8;
-const ROWS: usize = BLOCK / LANES;
 /// The widest block.
 const WIDEST: u32 = 16;
 
@@ -85,25 +84,39 @@ pub(super) fn pack(numbers: &[u32], flag: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Undoes the packing of all 128 numbers of a width.
+/// Undoes the packing of all 128 numbers of a width. What is missing of the last words is zeros.
 #[inline]
 fn unpack_width<const W: usize>(packed: &[u8], out: &mut [u16; BLOCK]) {
+    let words = packed.as_chunks::<16>().0;
+    if let Ok(words) = <&[[u8; 16]; W]>::try_from(words) {
+        return unpack_words(words, out);
+    }
+    let mut padded = [[0; 16]; W];
+    for (to, word) in padded.iter_mut().zip(words) {
+        *to = *word;
+    }
+    unpack_words(&padded, out);
+}
+
+#[inline]
+fn unpack_words<const W: usize>(words: &[[u8; 16]; W], out: &mut [u16; BLOCK]) {
     let mask = if W >= 16 { u16::MAX } else { (1u16 << W) - 1 };
-    let mut words = [[0u16; LANES]; ROWS + 1];
-    for (word, bytes) in words.iter_mut().zip(packed.as_chunks::<16>().0) {
-        for (lane, pair) in word.iter_mut().zip(bytes.as_chunks::<2>().0) {
+    let lanes = |word: usize| {
+        let mut lanes = [0u16; LANES];
+        for (lane, pair) in lanes.iter_mut().zip(words[word].as_chunks::<2>().0) {
             *lane = u16::from_le_bytes(*pair);
         }
-    }
+        lanes
+    };
     for (row, numbers) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
         let (word, shift) = (row * W / 16, row * W % 16);
+        let low = lanes(word);
         if shift + W <= 16 {
-            for (number, low) in numbers.iter_mut().zip(&words[word]) {
+            for (number, low) in numbers.iter_mut().zip(low) {
                 *number = (low >> shift) & mask;
             }
         } else {
-            let pairs = words[word].iter().zip(&words[word + 1]);
-            for (number, (low, high)) in numbers.iter_mut().zip(pairs) {
+            for ((number, low), high) in numbers.iter_mut().zip(low).zip(lanes(word + 1)) {
                 *number = ((low >> shift) | (high << (16 - shift))) & mask;
             }
         }
@@ -159,6 +172,31 @@ pub(super) fn unpack<'a>(
 }
 
 impl<'a> Unpacked<'a> {
+    /// Adds what the exceptions add to `low`, the low bits, and answers the bytes behind the block. None
+    /// if a number does not fit 16 bits then, or the block is damaged: [`exceptions`](Self::exceptions)
+    /// goes into it, and `low` holds some of them already, which adding them once more does not change.
+    #[inline]
+    #[must_use]
+    pub(super) fn patch(&self, low: &mut [u16; BLOCK]) -> Option<&'a [u8]> {
+        let mut rest = self.rest;
+        for _ in 0..self.exceptions {
+            let (&[position, first], tail) = rest.split_first_chunk::<2>()?;
+            rest = tail;
+            let mut high = u32::from(first & 0x7f);
+            if first & 0x80 != 0 {
+                let (&second, tail) = rest.split_first()?;
+                if second & 0x80 != 0 {
+                    return None;
+                }
+                rest = tail;
+                high |= u32::from(second) << 7;
+            }
+            let place = low.get_mut(..self.n)?.get_mut(usize::from(position))?;
+            *place |= u16::try_from(high << self.width).ok()?;
+        }
+        Some(rest)
+    }
+
     /// Calls `add` with the position of each exception and what it adds to the low bits; answers the
     /// bytes behind the block.
     pub(super) fn exceptions(self, mut add: impl FnMut(usize, u32)) -> Result<&'a [u8]> {

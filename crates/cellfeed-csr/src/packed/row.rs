@@ -12,8 +12,7 @@
 //! a block are less one too, unless one of them is zero, which the block's flag says.
 
 use super::bits::{BLOCK, pack, unpack};
-use bytemuck::Pod;
-use cellfeed_core::{Error, Result, Value, ValueSpan, ValueType, Values};
+use cellfeed_core::{Error, GeneIndex, Result, Value, ValueSpan, ValueType, Values};
 use half::f16;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -111,7 +110,7 @@ pub(super) fn shrink(values: &Values) -> Result<Values> {
 }
 
 /// Gene indices as a store has them.
-pub(super) trait Gene: Pod + Send + Sync {
+pub(super) trait Gene: GeneIndex + Send + Sync {
     /// A gene that is known to be below `n_vars`.
     fn of(gene: u64) -> Self;
 }
@@ -136,6 +135,18 @@ impl Gene for u32 {
 pub(super) trait Target: Value {
     /// The count, and whether the type holds it.
     fn of_count(count: u32) -> (Self, bool);
+
+    /// Counts from the low bits of a block, each of them `more`; whether the type holds all.
+    #[inline]
+    fn of_block(low: &[u16; BLOCK], more: u16, values: &mut [Self]) -> bool {
+        let mut fits = true;
+        for (value, &bits) in values.iter_mut().zip(low) {
+            let (count, fit) = Self::of_count(u32::from(bits) + u32::from(more));
+            *value = count;
+            fits &= fit;
+        }
+        fits
+    }
 }
 
 macro_rules! targets {
@@ -153,7 +164,26 @@ macro_rules! targets {
     };
 }
 
-targets!(u8, u16, u32, u64, i8, i16, i32, i64, f64);
+targets!(u8, u32, u64, i8, i16, i32, i64, f64);
+
+impl Target for u16 {
+    #[inline]
+    fn of_count(count: u32) -> (Self, bool) {
+        let value = Self::try_from(count);
+        (value.unwrap_or(0), value.is_ok())
+    }
+
+    /// Eight at a time, since they stay as wide as they are.
+    #[inline]
+    fn of_block(low: &[u16; BLOCK], more: u16, values: &mut [Self]) -> bool {
+        let mut wraps = 0;
+        for (value, &bits) in values.iter_mut().zip(low) {
+            *value = bits.wrapping_add(more);
+            wraps |= Self::from(*value < more);
+        }
+        wraps == 0
+    }
+}
 
 impl Target for f32 {
     #[inline]
@@ -172,6 +202,85 @@ fn damaged(what: &str) -> Error {
     Error::corrupt(format!("a packed row is damaged: {what}"))
 }
 
+/// One in each of four lanes of 16 bits: times this, four numbers become their running sums.
+const ONES: u64 = 0x0001_0001_0001_0001;
+/// What the distances of four genes leave out: the genes between.
+const STEPS: u64 = 0x0003_0002_0001_0000;
+
+/// Genes from gaps, four at a time; the first is `next` and its gap. All that count are below 2^16, so no
+/// sum runs over into the next lane but behind them.
+#[inline]
+fn ascend(gaps: &mut [u16; BLOCK], mut next: u64) {
+    for four in gaps.as_chunks_mut::<4>().0 {
+        let [a, b, c, d] = four.map(u64::from);
+        let sums = (a | b << 16 | c << 32 | d << 48).wrapping_mul(ONES);
+        let genes = sums.wrapping_add(STEPS).wrapping_add(next.wrapping_mul(ONES));
+        next = next.wrapping_add(sums >> 48).wrapping_add(4);
+        #[allow(clippy::cast_possible_truncation)] // a lane each
+        let lanes = [0, 16, 32, 48].map(|bit| (genes >> bit) as u16);
+        *four = lanes;
+    }
+}
+
+/// Decodes the genes of a block, which follow those below `next`, off the front of `bytes`. Answers
+/// what is behind, and past which gene it goes on.
+fn decode_genes<'a, G: Gene>(
+    bytes: &'a [u8],
+    n_vars: u64,
+    next: u64,
+    genes: &mut [G],
+) -> Result<(&'a [u8], u64)> {
+    let n = genes.len();
+    let mut low = [0u16; BLOCK];
+    let block = unpack(bytes, n, &mut low)?;
+    let past = |end: u64| {
+        // Genes only ascend: if the last is below n_vars, so are all.
+        if end <= n_vars {
+            return Ok(end);
+        }
+        Err(Error::corrupt(format!("gene index {} is not below n_vars, {n_vars}", end - 1)))
+    };
+    if n_vars <= 1 << 16
+        && let Some(rest) = block.patch(&mut low)
+    {
+        let gaps = low.iter().take(n).map(|&gap| u32::from(gap)).sum::<u32>();
+        let end = past(next + u64::from(gaps) + n as u64)?;
+        ascend(&mut low, next);
+        for (gene, &this) in genes.iter_mut().zip(&low) {
+            *gene = G::of(this.into());
+        }
+        return Ok((rest, end));
+    }
+    let mut wide = low.map(u32::from);
+    let rest = block.exceptions(|i, high| wide[i] |= high)?;
+    let mut end = next;
+    for (gene, &gap) in genes.iter_mut().zip(&wide) {
+        let this = end + u64::from(gap);
+        *gene = G::of(this);
+        end = this + 1;
+    }
+    Ok((rest, past(end)?))
+}
+
+/// Decodes the counts of a block off the front of `bytes`. Answers what is behind, and whether the type
+/// holds them.
+fn decode_counts<'a, T: Target>(bytes: &'a [u8], values: &mut [T]) -> Result<(&'a [u8], bool)> {
+    let mut low = [0u16; BLOCK];
+    let block = unpack(bytes, values.len(), &mut low)?;
+    let more = u16::from(!block.flag);
+    if let Some(rest) = block.patch(&mut low) {
+        return Ok((rest, T::of_block(&low, more, values)));
+    }
+    let mut fits = T::of_block(&low, more, values);
+    let rest = block.exceptions(|i, high| {
+        let count = (u32::from(low[i]) | high).checked_add(more.into());
+        let (count, fit) = count.map_or_else(|| (T::of_count(0).0, false), T::of_count);
+        values[i] = count;
+        fits &= fit;
+    })?;
+    Ok((rest, fits))
+}
+
 /// Decodes a row of as many non-zeros as there are places.
 pub(super) fn decode<G: Gene, T: Target>(
     bytes: &[u8],
@@ -184,46 +293,13 @@ pub(super) fn decode<G: Gene, T: Target>(
         return Err(damaged("its checksum is wrong"));
     }
     let (&mode, mut rest) = body.split_first().ok_or_else(|| damaged("it ends too early"))?;
-    let mut low = [0u16; BLOCK];
-    let mut wide = [0u32; BLOCK];
-    let mut next = 0u64;
-    let mut fits = true;
+    let (mut next, mut fits) = (0u64, true);
     for (genes, values) in genes.chunks_mut(BLOCK).zip(values.chunks_mut(BLOCK)) {
-        let n = genes.len();
-        let block = unpack(rest, n, &mut low)?;
-        for (gap, &bits) in wide.iter_mut().zip(&low) {
-            *gap = bits.into();
-        }
-        rest = block.exceptions(|i, high| wide[i] |= high)?;
-        for (gene, &gap) in genes.iter_mut().zip(&wide) {
-            let this = next + u64::from(gap);
-            *gene = G::of(this);
-            next = this + 1;
-        }
-        // Genes only ascend: if the last is below n_vars, so are all.
-        if next > n_vars {
-            return Err(Error::corrupt(format!(
-                "gene index {} is not below n_vars, {n_vars}",
-                next - 1
-            )));
-        }
+        (rest, next) = decode_genes(rest, n_vars, next, genes)?;
         if mode == 0 {
-            let block = unpack(rest, n, &mut low)?;
-            let more = u32::from(!block.flag);
-            for (value, &bits) in values.iter_mut().zip(&low) {
-                let (count, fit) = T::of_count(u32::from(bits) + more);
-                *value = count;
-                fits &= fit;
-            }
-            let mut overflow = false;
-            rest = block.exceptions(|i, high| {
-                let count = (u32::from(low[i]) | high).checked_add(more);
-                overflow |= count.is_none();
-                let (count, fit) = T::of_count(count.unwrap_or(0));
-                values[i] = count;
-                fits &= fit;
-            })?;
-            fits &= !overflow;
+            let (behind, fit) = decode_counts(rest, values)?;
+            rest = behind;
+            fits &= fit;
         }
     }
     if mode != 0 {
@@ -290,6 +366,43 @@ mod tests {
                         assert!(decode(&damaged, n_vars, &mut g, &mut v).is_err(), "byte {i}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn genes_and_counts_at_the_edges_of_16_bits_come_back() {
+        let every: Vec<u32> = (0..1 << 16).collect();
+        let mut state = 1u32;
+        let mut draw = |below: u32| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) % below
+        };
+        let mut rows = vec![every, vec![65_535], vec![0, 65_535], vec![0, 1, 65_534, 65_535]];
+        for n in [5usize, 128, 300, 2000] {
+            let mut genes: Vec<u32> = (0..n).map(|_| draw(1 << 16)).collect();
+            genes.sort_unstable();
+            genes.dedup();
+            rows.push(genes);
+        }
+        let counts = [0u32, 1, 2, 65_534, 65_535, 65_536, 1 << 24, u32::MAX];
+        for genes in &rows {
+            for most in 2..counts.len() {
+                let wanted: Vec<u32> =
+                    genes.iter().map(|_| counts[draw(most as u32 + 1) as usize]).collect();
+                let mut bytes = Vec::new();
+                encode(genes.iter().copied(), &RowValues::Counts(&wanted), &mut bytes);
+                let n = genes.len();
+                let (mut g, mut v) = (vec![0u16; n], vec![0u32; n]);
+                decode(&bytes, 1 << 16, &mut g, &mut v).unwrap();
+                assert!(g.iter().map(|&g| u32::from(g)).eq(genes.iter().copied()));
+                assert_eq!(v, wanted);
+                let mut narrow = vec![0u16; n];
+                let fits = wanted.iter().all(|&c| c < 1 << 16);
+                assert_eq!(decode(&bytes, 1 << 16, &mut g, &mut narrow).is_ok(), fits);
+                assert!(!fits || narrow.iter().map(|&c| u32::from(c)).eq(wanted));
+                let last = u64::from(genes[n - 1]);
+                assert!(decode(&bytes, last, &mut g, &mut v).is_err());
             }
         }
     }

@@ -11,8 +11,9 @@ Of each store, in shuffled turns, each in a process of its own:
 - `roofline`: read, decode and gather as bare loops over exactly the bytes that the first needs.
 
 The table tells the rate as a share of the slowest bare loop (a loader that overlaps all three cannot pass it
-from a cold disk) and of all three in turn (nor that, from the page cache, where they share the cores);
-CPU seconds for each cell over those of bare decoding and gathering, which run on all threads; and the
+from a cold disk), of all three in turn (nor that, from the page cache, where they share the cores), and of
+these with rows brought into the order and types of minibatches for the gather ("widen"), which is the least
+that a loader of such minibatches does; CPU seconds for each cell over those of bare decoding and gathering, which run on all threads; and the
 rate over that of streaming.
 """
 
@@ -76,6 +77,7 @@ def summary(store, runs):
     rate = {who: of(who, lambda run: run["cells_per_second"]) for who in (BLOCKS, STREAMING, DEFAULT)}
     limit = of(LIMITS, lambda run: 1 / max(bare(run, kind) for kind in kinds))
     in_turn = of(LIMITS, lambda run: 1 / bare(run, *kinds))
+    minibatches = of(LIMITS, lambda run: 1 / bare(run, "read", "decode", "widen"))
     cpu = of(BLOCKS, lambda run: run["cpu_seconds"] / run["n_cells"])
     bare_cpu = of(LIMITS, lambda run: bare(run, "decode", "gather") * run["threads"])
 
@@ -89,6 +91,8 @@ def summary(store, runs):
         "default_cells_per_second": rate[DEFAULT],
         "limit_cells_per_second": limit,
         "in_turn_cells_per_second": in_turn,
+        "bare_minibatches_cells_per_second": minibatches,
+        "share_of_bare_minibatches": over(rate[BLOCKS], minibatches),
         "share_of_limit": over(rate[BLOCKS], limit),
         "share_of_in_turn": over(rate[BLOCKS], in_turn),
         "share_of_streaming": over(rate[BLOCKS], rate[STREAMING]),
@@ -96,7 +100,8 @@ def summary(store, runs):
         "cpu_over_bare": over(cpu, bare_cpu),
         "peak_rss_bytes": of(DEFAULT, lambda run: run["peak_rss_bytes"]),
         "seconds_per_100k_cells": {
-            kind: of(LIMITS, lambda run, kind=kind: 1e5 * bare(run, kind)) for kind in kinds
+            kind: of(LIMITS, lambda run, kind=kind: 1e5 * bare(run, kind))
+            for kind in (*kinds, "widen")
         },
     }
 
@@ -109,17 +114,18 @@ def tell(summaries):
         [
             found["store"], number(found["blocks_cells_per_second"]),
             percent(found["share_of_limit"]), percent(found["share_of_in_turn"]),
+            percent(found["share_of_bare_minibatches"]),
             percent(found["share_of_streaming"]), number(found["cells_per_cpu_second"]),
             number(found["cpu_over_bare"], 2), number(found["default_cells_per_second"]),
             number(found["peak_rss_bytes"] and found["peak_rss_bytes"] / 1e6),
-            *(number(found["seconds_per_100k_cells"][kind], 3) for kind in ("read", "decode", "gather")),
+            *(number(found["seconds_per_100k_cells"][kind], 3) for kind in ("read", "decode", "gather", "widen")),
         ]
         for found in summaries
     ]
-    header = ["", "cells/s", "% limit", "% in turn", "% streaming", "cells/CPU s", "CPU/bare", "default",
-              "peak MB", "read", "decode", "gather"]
+    header = ["", "cells/s", "% limit", "% in turn", "% minib.", "% streaming", "cells/CPU s", "CPU/bare", "default",
+              "peak MB", "read", "decode", "gather", "widen"]
     print("\n" + harness.table(rows, header))
-    print("\nread, decode, gather: seconds of the bare loops for 100,000 cells; peak MB at the default settings")
+    print("\nread, decode, gather, widen: seconds of the bare loops for 100,000 cells; peak MB at the default settings")
 
 
 def main():

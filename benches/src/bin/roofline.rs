@@ -3,8 +3,9 @@
 //! It plans as `cellfeed stream` does with the same options, and then reads, decodes and copies
 //! just the bytes that the plan's fetches need, in their order. No loader can be faster than the
 //! slowest of the three. Beside them stands what any loader must do at the end: to bring rows, in the
-//! order of the minibatches, into buffers that are handed out (`deliver`), here by `memcpy` from rows
-//! that have their final form already.
+//! order of the minibatches, into buffers that are handed out. Once by `memcpy` from rows that have their
+//! final form already (`deliver`), and once from rows in the types of the store, which may be narrower
+//! and lie in its map (`widen`).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use cellfeed::csr::{CsrBackend, CsrOptions};
@@ -13,7 +14,8 @@ use cellfeed::io::{Engine, EngineOptions, Roofline};
 use cellfeed::parquet::{ParquetBackend, ParquetOptions};
 use cellfeed::zarr::{ZarrBackend, ZarrOptions};
 use cellfeed::{
-    Backend, CsrRows, FetchPlan, Indices, MatrixKey, Plan, PlanOptions, Result, RowRanges, Strategy,
+    Backend, CsrRows, CsrSegment, FetchPlan, Indices, MatrixKey, Plan, PlanOptions, Result,
+    RowRanges, Strategy, Value, Values,
 };
 use clap::Parser;
 use std::hint::black_box;
@@ -133,19 +135,62 @@ impl Final {
     }
 }
 
+/// Rows that can be appended to a minibatch.
+trait Rows: Sync {
+    fn append(&self, row: usize, indices: &mut Vec<i32>, values: &mut Vec<f32>);
+}
+
+impl Rows for Final {
+    fn append(&self, row: usize, indices: &mut Vec<i32>, values: &mut Vec<f32>) {
+        let row = &self.rows[row];
+        indices.extend_from_slice(&self.indices[row.clone()]);
+        values.extend_from_slice(&self.values[row.clone()]);
+    }
+}
+
+/// Rows in the types of the store.
+struct Stored<'a>(Vec<(&'a CsrSegment, Range<usize>)>);
+
+impl Rows for Stored<'_> {
+    fn append(&self, row: usize, indices: &mut Vec<i32>, values: &mut Vec<f32>) {
+        let (segment, row) = &self.0[row];
+        match segment.indices() {
+            Indices::U16(b) => indices.extend(b[row.clone()].iter().map(|&g| i32::from(g))),
+            Indices::U32(b) => indices.extend(b[row.clone()].iter().map(|&g| g.cast_signed())),
+            _ => {}
+        }
+        match segment.values() {
+            Values::U8(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::U16(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::U32(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::I32(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::F32(b) => values.extend_from_slice(&b[row.clone()]),
+            Values::F64(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            other => {
+                let row = other.slice(row.start, row.len()).to_f64_vec();
+                values.extend(row.into_iter().map(Value::to_f32));
+            }
+        }
+    }
+}
+
+/// The same rows, ready to be appended.
+type Prepare = fn(&CsrRows) -> Box<dyn Rows + '_>;
+
 /// Copies the rows of each minibatch, in its order, into kept buffers, each thread its minibatches, and
-/// answers the seconds and the bytes. What is timed begins with rows in their final form.
+/// answers the seconds and the bytes. What is timed begins with prepared rows.
 fn deliver(
     backend: &dyn Backend,
     key: &MatrixKey,
     plans: &[FetchPlan],
     threads: usize,
+    prepare: Prepare,
 ) -> Result<(f64, u64)> {
     let (mut seconds, mut bytes) = (0.0, 0);
     let mut buffers: Vec<(Vec<i32>, Vec<f32>)> = vec![Default::default(); threads];
     for (i, plan) in plans.iter().enumerate() {
         let found = futures::executor::block_on(backend.read_rows(key, plan.rows()))?;
-        let rows = &Final::of(&found);
+        let rows = &*prepare(&found);
         // The first fetch once more: its buffers are to be kept ones.
         for timed in if i == 0 { &[false, true][..] } else { &[true] } {
             let next = &AtomicUsize::new(0);
@@ -161,9 +206,8 @@ fn deliver(
                             indices.clear();
                             values.clear();
                             for &p in plan.minibatch(j) {
-                                let row = &rows.rows[usize::try_from(p).unwrap_or(usize::MAX)];
-                                indices.extend_from_slice(&rows.indices[row.clone()]);
-                                values.extend_from_slice(&rows.values[row.clone()]);
+                                let row = usize::try_from(p).unwrap_or(usize::MAX);
+                                rows.append(row, indices, values);
                             }
                             black_box((&indices, &values));
                         }
@@ -172,7 +216,7 @@ fn deliver(
             });
             if *timed {
                 seconds += start.elapsed().as_secs_f64();
-                bytes += u64::try_from(rows.indices.len()).unwrap_or(0) * 8;
+                bytes += u64::try_from(found.nnz()).unwrap_or(0) * 8;
             }
         }
     }
@@ -209,8 +253,10 @@ fn run(args: &Args) -> Result<()> {
     let cells: u64 = fetches.iter().map(RowRanges::n_rows).sum();
     let limits = store.limits(&args.layer, &fetches, threads, args.cold)?;
 
-    let (deliver_seconds, bytes_delivered) =
-        deliver(store.backend(), &args.layer, &plans, threads)?;
+    let delivered = |prepare| deliver(store.backend(), &args.layer, &plans, threads, prepare);
+    let (deliver_seconds, bytes_delivered) = delivered(|found| Box::new(Final::of(found)))?;
+    let (widen_seconds, bytes_widened) =
+        delivered(|found| Box::new(Stored(found.spans().collect())))?;
 
     let slowest = limits.read_seconds.max(limits.decode_seconds).max(limits.gather_seconds);
     let rate = |amount: f64, seconds: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
@@ -227,6 +273,8 @@ fn run(args: &Args) -> Result<()> {
             "bytes_gathered": limits.bytes_gathered,
             "deliver_seconds": deliver_seconds,
             "bytes_delivered": bytes_delivered,
+            "widen_seconds": widen_seconds,
+            "bytes_widened": bytes_widened,
             "cells_per_second": rate(cells as f64, slowest),
         });
         println!("{report}");
@@ -238,6 +286,7 @@ fn run(args: &Args) -> Result<()> {
         ("decode", limits.decode_seconds, limits.bytes_decoded),
         ("gather", limits.gather_seconds, limits.bytes_gathered),
         ("deliver", deliver_seconds, bytes_delivered),
+        ("widen", widen_seconds, bytes_widened),
     ] {
         if bytes == 0 {
             println!("  {what:7} nothing to do");

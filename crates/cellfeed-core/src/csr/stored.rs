@@ -224,13 +224,17 @@ impl StoredRows {
     /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), naming file, element and row, if indices do not
     /// strictly ascend below the number of genes, or a row cannot be decoded.
     pub fn canonical(self, rows: &RowRanges) -> Result<CsrRows> {
+        let this = match self.canonical_already() {
+            Ok(done) => return Ok(done),
+            Err(this) => this,
+        };
         let mut first = 0;
-        let mut skipped = Vec::with_capacity(self.segments.len());
-        for segment in &self.segments {
+        let mut skipped = Vec::with_capacity(this.segments.len());
+        for segment in &this.segments {
             skipped.push(first);
             first += segment.n_rows();
         }
-        let segments = self.segments.into_par_iter().zip(skipped);
+        let segments = this.segments.into_par_iter().zip(skipped);
         let segments = segments.map(|(segment, skipped)| segment.canonical(rows, skipped));
         Ok(CsrRows::new(segments.collect::<Result<_>>()?))
     }
@@ -240,11 +244,25 @@ impl StoredRows {
     /// # Errors
     /// As `canonical`.
     pub async fn canonical_on(self, engine: &Engine, rows: &RowRanges) -> Result<CsrRows> {
-        if self.segments.iter().all(|s| matches!(s.form, Form::Canonical(_))) {
-            return self.canonical(rows);
+        match self.canonical_already() {
+            Ok(done) => Ok(done),
+            Err(this) => {
+                let rows = rows.clone();
+                engine.compute(move || this.canonical(&rows)).await
+            }
         }
-        let rows = rows.clone();
-        engine.compute(move || self.canonical(&rows)).await
+    }
+
+    /// The rows as they are, if nothing is to be done.
+    fn canonical_already(self) -> std::result::Result<CsrRows, Self> {
+        if !self.segments.iter().all(|s| matches!(s.form, Form::Canonical(_))) {
+            return Err(self);
+        }
+        let done = self.segments.into_iter().filter_map(|s| match s.form {
+            Form::Canonical(csr) => Some(csr),
+            _ => None,
+        });
+        Ok(CsrRows::new(done.collect()))
     }
 
     /// The rows at `order`, positions among these rows that may repeat, each made canonical when it is

@@ -92,9 +92,7 @@ impl Codec {
                         .map_err(|e| damaged(e.to_string()))?
                 }
             }
-            Self::Lz4 => {
-                lz4_flex::block::decompress_into(bytes, out).map_err(|e| damaged(e.to_string()))?
-            }
+            Self::Lz4 => lz4_decompress(bytes, out).map_err(|e| damaged(e.to_string()))?,
             Self::Zstd => zstd_decompress(bytes, out).map_err(|e| damaged(e.to_string()))?,
             Self::Other(_) => {
                 self.check()?;
@@ -125,6 +123,14 @@ impl Codec {
 thread_local! {
     /// Setting up a decompressor costs more than a small page does.
     static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// By the reference library, which takes half of the time of what is written in Rust without unsafe
+/// code.
+fn lz4_decompress(bytes: &[u8], out: &mut [u8]) -> std::io::Result<usize> {
+    let len = i32::try_from(out.len())
+        .map_err(|_| std::io::Error::other("a page of 2 GiB or more is not decoded"))?;
+    lz4::block::decompress_to_buffer(bytes, Some(len), out)
 }
 
 fn zstd_decompress(bytes: &[u8], out: &mut [u8]) -> std::io::Result<usize> {

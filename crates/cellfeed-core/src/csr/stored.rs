@@ -4,7 +4,7 @@
 use super::check::ascends;
 use super::row::{Genes, Row, RowBuffer};
 use super::{CsrRows, CsrSegment, RowCheck};
-use crate::io::Engine;
+use crate::io::{Engine, prefetch};
 use crate::rows::RowRanges;
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
@@ -18,6 +18,9 @@ use std::sync::Arc;
 pub trait EncodedRows: Send + Sync + fmt::Debug {
     /// Offsets of the decoded rows: one more than there are rows, starting at 0, never falling.
     fn indptr(&self) -> &[u64];
+
+    /// The bytes of a row, of which the processor is told before they are needed.
+    fn encoded(&self, row: usize) -> &[u8];
 
     /// Decodes a row in canonical form, into [`places`](RowBuffer::places) for as many non-zeros as
     /// `indptr` says.
@@ -157,6 +160,22 @@ impl StoredSegment {
                 }
                 Ok(row)
             }
+        }
+    }
+
+    /// Tells the processor that the row at a place comes next.
+    #[inline]
+    pub(crate) fn prefetch(&self, place: usize, len: usize) {
+        match &self.form {
+            Form::Canonical(csr) | Form::Unchecked(csr, _) => {
+                let row = csr.row(place..place + len);
+                prefetch(row.bytes);
+                match row.genes {
+                    Genes::U16(genes) => prefetch(bytemuck::cast_slice(genes)),
+                    Genes::U32(genes) => prefetch(bytemuck::cast_slice(genes)),
+                }
+            }
+            Form::Encoded(rows) => prefetch(rows.encoded(place)),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The memory map: the one place of this crate with unsafe code.
+//! The memory map, which needs unsafe code.
 #![allow(unsafe_code)]
 
 use super::Engine;

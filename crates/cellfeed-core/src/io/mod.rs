@@ -9,6 +9,7 @@ mod files;
 mod folder;
 mod local;
 mod map;
+mod prefetch;
 mod roofline;
 mod source;
 mod staging;
@@ -21,6 +22,7 @@ pub use files::FileSet;
 pub use folder::{Entry, Folder, check_name};
 pub use local::LocalFile;
 pub use map::{Access, MappedFile};
+pub(crate) use prefetch::prefetch;
 #[doc(hidden)]
 pub use roofline::Roofline;
 pub use source::{ByteSource, CoalesceOptions, Run, coalesce};

@@ -110,6 +110,16 @@ impl Fetch {
         segment.row(row.place, row.len as usize, number, buffer)
     }
 
+    /// Tells the processor which row is copied after another. One that lies right behind it is no news.
+    #[inline]
+    pub(super) fn prefetch(&self, next: RowRef, after: RowRef) {
+        let follows = next.segment == after.segment
+            && next.place == after.place.wrapping_add(after.len as usize);
+        if !follows {
+            self.x.segments()[next.segment as usize].prefetch(next.place, next.len as usize);
+        }
+    }
+
     /// Obs values of the cells at `positions`.
     pub(super) fn take_obs(&self, positions: &[u32]) -> Result<Vec<(Arc<str>, ArrayRef)>> {
         if self.obs.is_empty() {

@@ -106,7 +106,11 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         out.reserve(nnz);
         indptr.push(0);
         let mut scratch = Vec::new();
+        let mut ahead = self.refs.clone().skip(1);
         for (row, &number) in self.refs {
+            if let Some((next, _)) = ahead.next() {
+                self.fetch.prefetch(next, row);
+            }
             let row = self.fetch.row(row, number, self.buffer)?;
             if let Some(recipe) = self.recipe {
                 let put = |gene: u32, value| {
@@ -138,7 +142,11 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         if width == 0 {
             return Ok(O::data(out));
         }
+        let mut ahead = self.refs.clone().skip(1);
         for ((row, &number), target) in self.refs.zip(out.chunks_exact_mut(width)) {
+            if let Some((next, _)) = ahead.next() {
+                self.fetch.prefetch(next, row);
+            }
             let row = self.fetch.row(row, number, self.buffer)?;
             let Some(recipe) = self.recipe else {
                 scatter_row(row, target)?;

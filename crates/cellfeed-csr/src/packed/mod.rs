@@ -240,8 +240,7 @@ impl Packed {
         genes: &mut [G],
         values: &mut [T],
     ) -> Result<()> {
-        let raw = &self.raw[self.spans[row].clone()];
-        decode(raw, self.matrix.n_vars, genes, values)
+        decode(self.encoded(row), self.matrix.n_vars, genes, values)
             .map_err(|e| self.matrix.blame(self.rows.name_row(e.with("row", row))))
     }
 
@@ -303,6 +302,10 @@ impl Packed {
 impl EncodedRows for Packed {
     fn indptr(&self) -> &[u64] {
         &self.indptr
+    }
+
+    fn encoded(&self, row: usize) -> &[u8] {
+        &self.raw[self.spans[row].clone()]
     }
 
     fn decode(&self, row: usize, into: &mut RowBuffer) -> Result<()> {

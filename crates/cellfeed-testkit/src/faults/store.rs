@@ -296,6 +296,10 @@ impl EncodedRows for Otherwise {
         self.0.indptr()
     }
 
+    fn encoded(&self, _row: usize) -> &[u8] {
+        &[]
+    }
+
     fn decode(&self, row: usize, into: &mut RowBuffer) -> Result<()> {
         let at = |i: usize| usize::try_from(self.0.indptr()[i]).unwrap_or(usize::MAX);
         let span = at(row)..at(row + 1);

@@ -102,8 +102,8 @@ impl Store {
         match self {
             Self::Hdf5(backend) => backend.roofline(key, fetches, threads, cold),
             Self::Csr(backend) => backend.roofline(key, fetches, threads, cold),
-            Self::Parquet(backend) => backend.roofline(key, fetches, threads, cold),
-            // It reads through the byte source in either case.
+            // These two read through the byte source in either case.
+            Self::Parquet(backend) => backend.roofline(key, fetches, threads),
             Self::Zarr(backend) => backend.roofline(key, fetches, threads),
         }
     }

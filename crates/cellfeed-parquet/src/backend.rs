@@ -93,8 +93,7 @@ impl ParquetBackend {
     }
 
     /// The bare limits of the machine for the pages that `read_rows` of these fetches needs: for
-    /// benchmarks. Blocks, and works on `threads` threads of its own; of a store that is not in the
-    /// page cache (`cold`) it times reading too.
+    /// benchmarks. Blocks, and works on `threads` threads of its own.
     ///
     /// # Errors
     /// As [`read_rows`](Backend::read_rows).
@@ -104,12 +103,11 @@ impl ParquetBackend {
         matrix: &MatrixKey,
         fetches: &[RowRanges],
         threads: usize,
-        cold: bool,
     ) -> Result<Roofline> {
         for rows in fetches {
             rows.check_within(self.schema.n_obs)?;
         }
-        roofline::measure(&self.context, self.matrix(matrix)?, fetches, threads, cold)
+        roofline::measure(&self.context, self.matrix(matrix)?, fetches, threads)
     }
 
     fn matrix(&self, key: &MatrixKey) -> Result<&Arc<Matrix>> {

@@ -104,12 +104,12 @@ fn bare_limits_are_of_the_same_pages() {
     write(&path, &oracle, &WriteOptions::default());
     let store = open(&path).0.unwrap();
     let fetches = [RowRanges::single(0..32), RowRanges::single(100..300)];
-    let limits = store.roofline(&MatrixKey::X, &fetches, 2, true).unwrap();
+    let limits = store.roofline(&MatrixKey::X, &fetches, 2).unwrap();
     let cost = |rows| store.cost(&MatrixKey::X, rows).unwrap().bytes_read;
     assert_eq!(limits.bytes_read, fetches.iter().map(cost).sum::<u64>());
     assert!(limits.bytes_decoded > 0 && limits.bytes_gathered > 0 && limits.decode_seconds > 0.0);
     let past = [RowRanges::single(0..401)];
-    assert!(store.roofline(&MatrixKey::X, &past, 2, true).is_err());
+    assert!(store.roofline(&MatrixKey::X, &past, 2).is_err());
 }
 
 #[test]

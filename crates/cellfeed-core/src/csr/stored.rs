@@ -292,9 +292,8 @@ impl StoredRows {
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the segments' values differ in type; as
     /// [`canonical`](Self::canonical), with positions for row numbers.
     pub fn gather(&self, order: &[u32]) -> Result<CsrRows> {
-        let places = |s: &'_ StoredSegment| s.places().collect::<Vec<_>>();
-        let places: Vec<_> =
-            self.segments.iter().flat_map(|s| places(s).into_iter().map(move |p| (s, p))).collect();
+        let places = self.segments.iter().flat_map(|s| s.places().map(move |place| (s, place)));
+        let places: Vec<_> = places.collect();
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let mut buffer = RowBuffer::default();
         let (mut indptr, mut indices, mut bytes) = (vec![0u64], Vec::new(), Vec::new());
@@ -330,8 +329,7 @@ impl StoredRows {
     }
 
     /// The segments.
-    #[must_use]
-    pub fn segments(&self) -> &[StoredSegment] {
+    pub(crate) fn segments(&self) -> &[StoredSegment] {
         &self.segments
     }
 

@@ -156,7 +156,12 @@ impl PackedMatrix {
             _ => Some(self.file.get_ranges(ranges).await?),
         };
         let (this, rows, on) = (Arc::clone(self), rows.clone(), Arc::clone(engine));
-        let packed = engine.compute(move || this.packed(on, rows, raw)).await?;
+        let find = move || {
+            // As of files behind a map: where rows begin and end.
+            let _doing = Origin::here().decode(this.file.location());
+            this.packed(on, rows, raw)
+        };
+        let packed = engine.compute(find).await?;
         Ok(StoredRows::new(vec![StoredSegment::encoded(Arc::new(packed))]))
     }
 

@@ -22,6 +22,9 @@ const LAW: Law = Law::NoBlocking;
 /// How often each read is observed. A thread may be put to sleep by a lock that is held for an
 /// instant; one that sleeps in most of the reads does so by design.
 const RUNS: usize = 9;
+/// How often all of that is done before it counts: on a busy machine, who holds a lock for an instant may
+/// lose its core just then, again and again. One that sleeps by design sleeps each time.
+const ROUNDS: usize = 3;
 
 /// Law 8, no blocking: the polling thread neither reads files nor waits while it polls.
 ///
@@ -50,22 +53,25 @@ pub fn law_8_no_blocking(subject: &Subject) -> Result<(), Violation> {
 /// Polls a read to its end, several times, and watches the thread meanwhile.
 fn observe<F: Future>(read: impl Fn() -> F) -> Result<(), Violation> {
     let mut slept = 0;
-    for _ in 0..RUNS {
-        let seen = run(read());
-        if seen.bytes > 0 || seen.reads > 0 {
-            let what = format!(
-                "the polling thread read {} bytes in {} calls while it polled",
-                seen.bytes, seen.reads
-            );
-            return Err(Violation::new(LAW, what));
+    for _ in 0..ROUNDS {
+        slept = 0;
+        for _ in 0..RUNS {
+            let seen = run(read());
+            if seen.bytes > 0 || seen.reads > 0 {
+                let what = format!(
+                    "the polling thread read {} bytes in {} calls while it polled",
+                    seen.bytes, seen.reads
+                );
+                return Err(Violation::new(LAW, what));
+            }
+            slept += usize::from(seen.sleeps > 0);
         }
-        slept += usize::from(seen.sleeps > 0);
+        if slept * 3 <= RUNS * 2 {
+            return Ok(());
+        }
     }
-    if slept * 3 > RUNS * 2 {
-        let what = format!("the polling thread slept while it polled, in {slept} of {RUNS} reads");
-        return Err(Violation::new(LAW, what));
-    }
-    Ok(())
+    let what = format!("the polling thread slept while it polled, in {slept} of {RUNS} reads");
+    Err(Violation::new(LAW, what))
 }
 
 /// What a thread did.

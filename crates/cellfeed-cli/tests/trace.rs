@@ -90,7 +90,8 @@ fn a_trace_has_what_was_done_on_which_thread() {
             assert_eq!(total["count"].as_u64(), u64::try_from(n).ok(), "{store}: {name}");
         }
         let bytes = spans["decode"]["bytes"].as_u64().unwrap();
-        assert!(store.ends_with("a.csr") || bytes > 0, "{store}");
+        // What is looked up in a map, or decoded where it is copied, has none.
+        assert!(store.ends_with(".csr") || bytes > 0, "{store}");
         assert_eq!(report["sum"], plain["sum"]);
         assert!(
             !std::fs::read_dir(folder.path())

@@ -13,8 +13,8 @@ Of each store, in shuffled turns, each in a process of its own:
 The table tells the rate as a share of the slowest bare loop (a loader that overlaps all three cannot pass it
 from a cold disk), of all three in turn (nor that, from the page cache, where they share the cores), and of
 these with rows brought into the order and types of minibatches for the gather ("widen"), which is the least
-that a loader of such minibatches does; CPU seconds for each cell over those of bare decoding and gathering, which run on all threads; and the
-rate over that of streaming.
+that a loader of such minibatches does; CPU seconds for each cell over those of bare decoding and gathering,
+which run on all threads; and the rate over that of streaming.
 """
 
 import argparse

@@ -174,53 +174,63 @@ impl Rows for Stored<'_> {
     }
 }
 
-/// The same rows, ready to be appended.
-type Prepare = fn(&CsrRows) -> Box<dyn Rows + '_>;
+/// Copies the rows of each minibatch, in its order, into kept buffers, a pair for each thread, each thread
+/// its minibatches, and answers the seconds.
+fn copy(plan: &FetchPlan, rows: &dyn Rows, buffers: &mut [(Vec<i32>, Vec<f32>)]) -> f64 {
+    let next = &AtomicUsize::new(0);
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        for (indices, values) in buffers {
+            scope.spawn(move || {
+                loop {
+                    let j = next.fetch_add(1, Relaxed);
+                    if j >= plan.n_minibatches() {
+                        return;
+                    }
+                    indices.clear();
+                    values.clear();
+                    for &p in plan.minibatch(j) {
+                        let row = usize::try_from(p).unwrap_or(usize::MAX);
+                        rows.append(row, indices, values);
+                    }
+                    black_box((&indices, &values));
+                }
+            });
+        }
+    });
+    start.elapsed().as_secs_f64()
+}
 
-/// Copies the rows of each minibatch, in its order, into kept buffers, each thread its minibatches, and
-/// answers the seconds and the bytes. What is timed begins with prepared rows.
+/// Minibatches out of rows in their final form, and out of rows in the types of the store.
+#[derive(Default)]
+struct Delivered {
+    deliver_seconds: f64,
+    widen_seconds: f64,
+    bytes: u64,
+}
+
+/// What it takes to make the minibatches of each fetch, once its rows are there.
 fn deliver(
     backend: &dyn Backend,
     key: &MatrixKey,
     plans: &[FetchPlan],
     threads: usize,
-    prepare: Prepare,
-) -> Result<(f64, u64)> {
-    let (mut seconds, mut bytes) = (0.0, 0);
+) -> Result<Delivered> {
+    let mut all = Delivered::default();
     let mut buffers: Vec<(Vec<i32>, Vec<f32>)> = vec![Default::default(); threads];
     for (i, plan) in plans.iter().enumerate() {
         let found = futures::executor::block_on(backend.read_rows(key, plan.rows()))?;
-        let rows = &*prepare(&found);
-        // The first fetch once more: its buffers are to be kept ones.
-        for timed in if i == 0 { &[false, true][..] } else { &[true] } {
-            let next = &AtomicUsize::new(0);
-            let start = Instant::now();
-            std::thread::scope(|scope| {
-                for (indices, values) in &mut buffers {
-                    scope.spawn(move || {
-                        loop {
-                            let j = next.fetch_add(1, Relaxed);
-                            if j >= plan.n_minibatches() {
-                                return;
-                            }
-                            indices.clear();
-                            values.clear();
-                            for &p in plan.minibatch(j) {
-                                let row = usize::try_from(p).unwrap_or(usize::MAX);
-                                rows.append(row, indices, values);
-                            }
-                            black_box((&indices, &values));
-                        }
-                    });
-                }
-            });
-            if *timed {
-                seconds += start.elapsed().as_secs_f64();
-                bytes += u64::try_from(found.nnz()).unwrap_or(0) * 8;
-            }
+        let rows = Final::of(&found);
+        if i == 0 {
+            // Once more, untimed: the buffers are to be kept ones.
+            copy(plan, &rows, &mut buffers);
         }
+        all.deliver_seconds += copy(plan, &rows, &mut buffers);
+        drop(rows);
+        all.widen_seconds += copy(plan, &Stored(found.spans().collect()), &mut buffers);
+        all.bytes += u64::try_from(found.nnz()).unwrap_or(0) * 8;
     }
-    Ok((seconds, bytes))
+    Ok(all)
 }
 
 fn run(args: &Args) -> Result<()> {
@@ -253,10 +263,8 @@ fn run(args: &Args) -> Result<()> {
     let cells: u64 = fetches.iter().map(RowRanges::n_rows).sum();
     let limits = store.limits(&args.layer, &fetches, threads, args.cold)?;
 
-    let delivered = |prepare| deliver(store.backend(), &args.layer, &plans, threads, prepare);
-    let (deliver_seconds, bytes_delivered) = delivered(|found| Box::new(Final::of(found)))?;
-    let (widen_seconds, bytes_widened) =
-        delivered(|found| Box::new(Stored(found.spans().collect())))?;
+    let Delivered { deliver_seconds, widen_seconds, bytes } =
+        deliver(store.backend(), &args.layer, &plans, threads)?;
 
     let slowest = limits.read_seconds.max(limits.decode_seconds).max(limits.gather_seconds);
     let rate = |amount: f64, seconds: f64| if seconds > 0.0 { amount / seconds } else { 0.0 };
@@ -272,9 +280,9 @@ fn run(args: &Args) -> Result<()> {
             "gather_seconds": limits.gather_seconds,
             "bytes_gathered": limits.bytes_gathered,
             "deliver_seconds": deliver_seconds,
-            "bytes_delivered": bytes_delivered,
+            "bytes_delivered": bytes,
             "widen_seconds": widen_seconds,
-            "bytes_widened": bytes_widened,
+            "bytes_widened": bytes,
             "cells_per_second": rate(cells as f64, slowest),
         });
         println!("{report}");
@@ -285,8 +293,8 @@ fn run(args: &Args) -> Result<()> {
         ("read", limits.read_seconds, limits.bytes_read),
         ("decode", limits.decode_seconds, limits.bytes_decoded),
         ("gather", limits.gather_seconds, limits.bytes_gathered),
-        ("deliver", deliver_seconds, bytes_delivered),
-        ("widen", widen_seconds, bytes_widened),
+        ("deliver", deliver_seconds, bytes),
+        ("widen", widen_seconds, bytes),
     ] {
         if bytes == 0 {
             println!("  {what:7} nothing to do");

@@ -211,8 +211,6 @@ fn canonical(
 #[derive(Debug, Clone, Default)]
 pub struct StoredRows {
     segments: Vec<StoredSegment>,
-    n_rows: usize,
-    nnz: usize,
 }
 
 impl From<CsrRows> for StoredRows {
@@ -225,9 +223,7 @@ impl StoredRows {
     /// Joins segments in the order of the rows asked for.
     #[must_use]
     pub fn new(segments: Vec<StoredSegment>) -> Self {
-        let n_rows = segments.iter().map(StoredSegment::n_rows).sum();
-        let nnz = segments.iter().map(StoredSegment::nnz).sum();
-        Self { segments, n_rows, nnz }
+        Self { segments }
     }
 
     /// Answers end to end.
@@ -243,22 +239,18 @@ impl StoredRows {
     /// [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt), naming file, element and row, if indices do not
     /// strictly ascend below the number of genes, or a row cannot be decoded.
     pub fn canonical(self, rows: &RowRanges) -> Result<CsrRows> {
-        let this = match self.canonical_already() {
-            Ok(done) => return Ok(done),
-            Err(this) => this,
-        };
         let mut first = 0;
-        let mut skipped = Vec::with_capacity(this.segments.len());
-        for segment in &this.segments {
+        let mut skipped = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
             skipped.push(first);
             first += segment.n_rows();
         }
-        let segments = this.segments.into_par_iter().zip(skipped);
+        let segments = self.segments.into_par_iter().zip(skipped);
         let segments = segments.map(|(segment, skipped)| segment.canonical(rows, skipped));
         Ok(CsrRows::new(segments.collect::<Result<_>>()?))
     }
 
-    /// As [`canonical`](Self::canonical), on the threads of an engine.
+    /// As [`canonical`](Self::canonical), on the threads of an engine, unless nothing is to be done.
     ///
     /// # Errors
     /// As `canonical`.
@@ -336,13 +328,13 @@ impl StoredRows {
     /// How many rows in all.
     #[must_use]
     pub fn n_rows(&self) -> usize {
-        self.n_rows
+        self.segments.iter().map(StoredSegment::n_rows).sum()
     }
 
     /// How many non-zeros in all, once they are decoded.
     #[must_use]
     pub fn nnz(&self) -> usize {
-        self.nnz
+        self.segments.iter().map(StoredSegment::nnz).sum()
     }
 
     /// Bytes that the segments refer to; of encoded ones, those that they hold.

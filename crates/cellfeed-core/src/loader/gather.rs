@@ -106,11 +106,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         out.reserve(nnz);
         indptr.push(0);
         let mut scratch = Vec::new();
-        let mut ahead = self.refs.clone().skip(1);
-        for (row, &number) in self.refs {
-            if let Some((next, _)) = ahead.next() {
-                self.fetch.prefetch(next, row);
-            }
+        for (row, &number) in announced(self.fetch, self.refs) {
             let row = self.fetch.row(row, number, self.buffer)?;
             if let Some(recipe) = self.recipe {
                 let put = |gene: u32, value| {
@@ -142,11 +138,8 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         if width == 0 {
             return Ok(O::data(out));
         }
-        let mut ahead = self.refs.clone().skip(1);
-        for ((row, &number), target) in self.refs.zip(out.chunks_exact_mut(width)) {
-            if let Some((next, _)) = ahead.next() {
-                self.fetch.prefetch(next, row);
-            }
+        let rows = announced(self.fetch, self.refs);
+        for ((row, &number), target) in rows.zip(out.chunks_exact_mut(width)) {
             let row = self.fetch.row(row, number, self.buffer)?;
             let Some(recipe) = self.recipe else {
                 scatter_row(row, target)?;
@@ -161,6 +154,19 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         }
         Ok(O::data(out))
     }
+}
+
+/// The same rows, of each of which the processor is told before the one ahead of it is copied.
+fn announced<'a>(
+    fetch: &Fetch,
+    refs: impl Iterator<Item = (RowRef, &'a u64)> + Clone,
+) -> impl Iterator<Item = (RowRef, &'a u64)> {
+    let mut ahead = refs.clone().skip(1);
+    refs.inspect(move |(row, _)| {
+        if let Some((next, _)) = ahead.next() {
+            fetch.prefetch(next, *row);
+        }
+    })
 }
 
 /// Puts a row through a recipe.

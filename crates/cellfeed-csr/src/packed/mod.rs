@@ -249,6 +249,14 @@ impl Packed {
             .map_err(|e| self.matrix.blame(self.rows.name_row(e.with("row", row))))
     }
 
+    fn decode_alone<G: Gene, T: Target>(&self, row: usize, into: &mut RowBuffer) -> Result<()> {
+        let nnz = self.n_nonzeros(&(row..row + 1));
+        let (genes, values) = into.places::<G, T>(nnz);
+        self.decode_one(row, genes, values)?;
+        self.add_decoded(nnz);
+        Ok(())
+    }
+
     /// Genes and values of all rows, each in one buffer.
     fn decode_together(&self) -> Result<(Buffer, Buffer)> {
         let PackedMatrix { value_type, index_type, .. } = *self.matrix;
@@ -314,19 +322,10 @@ impl EncodedRows for Packed {
     }
 
     fn decode(&self, row: usize, into: &mut RowBuffer) -> Result<()> {
-        let nnz = self.n_nonzeros(&(row..row + 1));
         with_type!(self.matrix.value_type, T => match self.matrix.index_type {
-            ValueType::U16 => {
-                let (genes, values) = into.places::<u16, T>(nnz);
-                self.decode_one(row, genes, values)
-            }
-            _ => {
-                let (genes, values) = into.places::<u32, T>(nnz);
-                self.decode_one(row, genes, values)
-            }
-        })?;
-        self.add_decoded(nnz);
-        Ok(())
+            ValueType::U16 => self.decode_alone::<u16, T>(row, into),
+            _ => self.decode_alone::<u32, T>(row, into),
+        })
     }
 
     fn decode_all(&self) -> Result<CsrSegment> {

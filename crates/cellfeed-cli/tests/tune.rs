@@ -72,7 +72,10 @@ fn every_structure_gets_a_setting() {
     assert!(bits >= 0.97 * random, "{bits} of {random}");
     // The loader hands out what the plan promised.
     let seen = number(&drug["check"]["measured_diversity"]["entropy_bits"]);
-    assert!((seen - bits).abs() < 0.05, "{seen} {bits}");
+    // On a busy machine it hands out few within its time, which scatter.
+    let n_seen = number(&drug["check"]["measured_diversity"]["n_minibatches"]);
+    let scatter = 0.05 + 0.4 / n_seen.sqrt();
+    assert!((seen - bits).abs() < scatter, "{seen} {bits} {n_seen}");
 
     // Already shuffled: every block does, and the command that is printed runs.
     let mixed = folder.path().join("mixed.csr").to_str().unwrap().to_owned();

@@ -74,7 +74,8 @@ impl Samples {
     /// Takes what a meter has seen, as one sample.
     pub(super) fn take(&mut self, meter: &DiversityMeter) {
         self.n += 1;
-        self.sum.entropy += meter.entropy_mean().unwrap_or(0.0);
+        // Of each minibatch alike: samples that were cut off are smaller than others.
+        self.sum.entropy += meter.entropy_mean().unwrap_or(0.0) * meter.n_minibatches() as f64;
         self.sum.n_minibatches += meter.n_minibatches();
         let sum = |sum: Option<f64>, more: Option<f64>| more.map(|more| sum.unwrap_or(0.0) + more);
         self.sum.deff_1 = sum(self.sum.deff_1, meter.deff_1());
@@ -82,14 +83,14 @@ impl Samples {
         self.deffs.extend(meter.deff_w());
     }
 
-    /// The mean over the samples.
+    /// The mean over the samples: of the entropy over all their minibatches.
     pub(super) fn mean(&self) -> Diversity {
         let n = f64::from(self.n.max(1));
         let count = self.deffs.len() as f64;
         let mean = self.deffs.iter().sum::<f64>() / count;
         let squares: f64 = self.deffs.iter().map(|d| (d - mean).powi(2)).sum();
         Diversity {
-            entropy: self.sum.entropy / n,
+            entropy: self.sum.entropy / self.sum.n_minibatches.max(1) as f64,
             deff_1: self.sum.deff_1.map(|d| d / n),
             deff_w: self.sum.deff_w.map(|d| d / n),
             deff_w_error: (count > 1.0).then(|| (squares / (count - 1.0) / count).sqrt()),

@@ -12,6 +12,7 @@ use cellfeed::csr::{CsrBackend, CsrOptions};
 use cellfeed::hdf5::{Hdf5Backend, Hdf5Options};
 use cellfeed::io::{Engine, EngineOptions, Roofline};
 use cellfeed::parquet::{ParquetBackend, ParquetOptions};
+use cellfeed::vector::extend;
 use cellfeed::zarr::{ZarrBackend, ZarrOptions};
 use cellfeed::{
     Backend, CsrRows, CsrSegment, FetchPlan, Indices, MatrixKey, Plan, PlanOptions, Result,
@@ -155,17 +156,17 @@ impl Rows for Stored<'_> {
     fn append(&self, row: usize, indices: &mut Vec<i32>, values: &mut Vec<f32>) {
         let (segment, row) = &self.0[row];
         match segment.indices() {
-            Indices::U16(b) => indices.extend(b[row.clone()].iter().map(|&g| i32::from(g))),
-            Indices::U32(b) => indices.extend(b[row.clone()].iter().map(|&g| g.cast_signed())),
+            Indices::U16(b) => extend(indices, &b[row.clone()], i32::from),
+            Indices::U32(b) => extend(indices, &b[row.clone()], u32::cast_signed),
             _ => {}
         }
         match segment.values() {
-            Values::U8(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
-            Values::U16(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
-            Values::U32(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
-            Values::I32(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::U8(b) => extend(values, &b[row.clone()], Value::to_f32),
+            Values::U16(b) => extend(values, &b[row.clone()], Value::to_f32),
+            Values::U32(b) => extend(values, &b[row.clone()], Value::to_f32),
+            Values::I32(b) => extend(values, &b[row.clone()], Value::to_f32),
             Values::F32(b) => values.extend_from_slice(&b[row.clone()]),
-            Values::F64(b) => values.extend(b[row.clone()].iter().map(|&v| v.to_f32())),
+            Values::F64(b) => extend(values, &b[row.clone()], Value::to_f32),
             other => {
                 let row = other.slice(row.start, row.len()).to_f64_vec();
                 values.extend(row.into_iter().map(Value::to_f32));

@@ -30,6 +30,7 @@ mod span;
 pub mod spans;
 mod table;
 mod value;
+pub mod vector;
 mod write;
 
 pub use backend::{Archive, Backend, BackendExt, Hints, ReadCost};

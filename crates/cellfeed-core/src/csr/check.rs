@@ -1,6 +1,7 @@
 //! The canonical form of rows: indices that ascend below a number.
 
 use crate::spans::Origin;
+use crate::vector::{self, Kernel};
 use crate::{Error, Result};
 use rayon::prelude::*;
 
@@ -82,9 +83,21 @@ fn first_bad_row_of<I: Copy + PartialOrd + Into<u64>>(
 /// Whether a row's indices strictly ascend below `n_vars`.
 #[inline]
 pub(super) fn ascends<I: Copy + PartialOrd + Into<u64>>(genes: &[I], n_vars: u64) -> bool {
-    // Branch-free, so that the compiler vectorises it.
-    let falls = genes.windows(2).fold(false, |bad, w| bad | (w[0] >= w[1]));
-    !falls && genes.last().is_none_or(|&g| g.into() < n_vars)
+    !vector::run(Falls(genes)) && genes.last().is_none_or(|&g| g.into() < n_vars)
+}
+
+/// Whether any of these is not more than the one before it.
+struct Falls<'a, I>(&'a [I]);
+
+impl<I: Copy + PartialOrd> Kernel for Falls<'_, I> {
+    type Answer = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        // Branch-free, so that the compiler vectorises it.
+        let next = self.0.get(1..).unwrap_or_default();
+        self.0.iter().zip(next).fold(false, |bad, (a, b)| bad | (a >= b))
+    }
 }
 
 pub(super) fn check_rows<I: Copy + PartialOrd + Into<u64> + Sync>(

@@ -7,6 +7,7 @@ use super::minibatch::{Data, Layout, Minibatch, Output, OutputType, Recycler, X}
 use super::transform::Recipe;
 use crate::csr::{Genes, Row, RowBuffer, with_row_values};
 use crate::value::Value;
+use crate::vector;
 use crate::{Error, Result};
 use half::f16;
 use std::sync::Arc;
@@ -118,8 +119,8 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
                 continue;
             }
             match row.genes {
-                Genes::U16(genes) => indices.extend(genes.iter().map(|&g| i32::from(g))),
-                Genes::U32(genes) => indices.extend(genes.iter().map(|&g| g.cast_signed())),
+                Genes::U16(genes) => vector::extend(indices, genes, i32::from),
+                Genes::U32(genes) => vector::extend(indices, genes, u32::cast_signed),
             }
             with_row_values!(row, values => extend(&mut out, values))?;
             // Checked above: the total fits.
@@ -189,7 +190,7 @@ fn extend<O: Output, S: Value>(out: &mut Vec<O>, values: &[S]) -> Result<()> {
     if !O::holds_all::<S>() {
         check::<O, S>(values)?;
     }
-    out.extend(values.iter().map(|&v| O::convert(v)));
+    vector::extend(out, values, O::convert);
     Ok(())
 }
 

@@ -85,7 +85,7 @@ pub(super) fn pack(numbers: &[u32], flag: bool, out: &mut Vec<u8>) {
 }
 
 /// Undoes the packing of all 128 numbers of a width. What is missing of the last words is zeros.
-#[inline]
+#[inline(always)]
 fn unpack_width<const W: usize>(packed: &[u8], out: &mut [u16; BLOCK]) {
     let words = packed.as_chunks::<16>().0;
     if let Ok(words) = <&[[u8; 16]; W]>::try_from(words) {
@@ -98,7 +98,7 @@ fn unpack_width<const W: usize>(packed: &[u8], out: &mut [u16; BLOCK]) {
     unpack_words(&padded, out);
 }
 
-#[inline]
+#[inline(always)]
 fn unpack_words<const W: usize>(words: &[[u8; 16]; W], out: &mut [u16; BLOCK]) {
     let mask = if W >= 16 { u16::MAX } else { (1u16 << W) - 1 };
     let lanes = |word: usize| {
@@ -137,7 +137,9 @@ fn damaged() -> Error {
     Error::corrupt("a packed block is damaged")
 }
 
-/// Takes a block of `n` numbers off the front of `bytes`. Numbers past `n` are unspecified.
+/// Takes a block of `n` numbers off the front of `bytes`. Numbers past `n` are unspecified. It has its
+/// loops where it is called: in a [`Kernel`](cellfeed_core::vector::Kernel).
+#[inline(always)]
 pub(super) fn unpack<'a>(
     bytes: &'a [u8],
     n: usize,
@@ -175,7 +177,7 @@ impl<'a> Unpacked<'a> {
     /// Adds what the exceptions add to `low`, the low bits, and answers the bytes behind the block. None
     /// if a number does not fit 16 bits then, or the block is damaged: [`exceptions`](Self::exceptions)
     /// goes into it, and `low` holds some of them already, which adding them once more does not change.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub(super) fn patch(&self, low: &mut [u16; BLOCK]) -> Option<&'a [u8]> {
         let mut rest = self.rest;

@@ -11,7 +11,8 @@
 //! The first gap is the first gene; every other is the distance to the gene before, less one. Values of
 //! a block are less one too, unless one of them is zero, which the block's flag says.
 
-use super::bits::{BLOCK, pack, unpack};
+use super::bits::{BLOCK, Unpacked, pack, unpack};
+use cellfeed_core::vector::{self, Kernel};
 use cellfeed_core::{Error, GeneIndex, Result, Value, ValueSpan, ValueType, Values};
 use half::f16;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -209,7 +210,7 @@ const STEPS: u64 = 0x0003_0002_0001_0000;
 
 /// Genes from gaps, four at a time; the first is `next` and its gap. All that count are below 2^16, so no
 /// sum runs over into the next lane but behind them.
-#[inline]
+#[inline(always)]
 fn ascend(gaps: &mut [u16; BLOCK], mut next: u64) {
     for four in gaps.as_chunks_mut::<4>().0 {
         let [a, b, c, d] = four.map(u64::from);
@@ -219,6 +220,47 @@ fn ascend(gaps: &mut [u16; BLOCK], mut next: u64) {
         #[allow(clippy::cast_possible_truncation)] // a lane each
         let lanes = [0, 16, 32, 48].map(|bit| (genes >> bit) as u16);
         *four = lanes;
+    }
+}
+
+/// Takes a block off the front of bytes, its exceptions added if that can be in 16 bits: then there are
+/// the bytes behind it too.
+struct Block<'a, 'o> {
+    bytes: &'a [u8],
+    n: usize,
+    low: &'o mut [u16; BLOCK],
+}
+
+impl<'a> Kernel for Block<'a, '_> {
+    type Answer = Result<(Unpacked<'a>, Option<&'a [u8]>)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Answer {
+        let block = unpack(self.bytes, self.n, self.low)?;
+        let rest = block.patch(self.low);
+        Ok((block, rest))
+    }
+}
+
+/// As [`Block`], of gaps, which become genes that follow those below `next`; with the bytes behind it comes
+/// past which gene it goes on.
+struct GeneBlock<'a, 'o> {
+    block: Block<'a, 'o>,
+    next: u64,
+}
+
+impl<'a> Kernel for GeneBlock<'a, '_> {
+    type Answer = Result<(Unpacked<'a>, Option<(&'a [u8], u64)>)>;
+
+    #[inline(always)]
+    fn run(self) -> Self::Answer {
+        let Block { bytes, n, low } = self.block;
+        let (block, rest) = Block { bytes, n, low }.run()?;
+        let Some(rest) = rest else { return Ok((block, None)) };
+        let gaps = low.iter().take(n).map(|&gap| u32::from(gap)).sum::<u32>();
+        ascend(low, self.next);
+        let end = self.next + u64::from(gaps) + n as u64;
+        Ok((block, Some((rest, end))))
     }
 }
 
@@ -232,7 +274,6 @@ fn decode_genes<'a, G: Gene>(
 ) -> Result<(&'a [u8], u64)> {
     let n = genes.len();
     let mut low = [0u16; BLOCK];
-    let block = unpack(bytes, n, &mut low)?;
     let past = |end: u64| {
         // Genes only ascend: if the last is below n_vars, so are all.
         if end <= n_vars {
@@ -240,17 +281,21 @@ fn decode_genes<'a, G: Gene>(
         }
         Err(Error::corrupt(format!("gene index {} is not below n_vars, {n_vars}", end - 1)))
     };
-    if n_vars <= 1 << 16
-        && let Some(rest) = block.patch(&mut low)
-    {
-        let gaps = low.iter().take(n).map(|&gap| u32::from(gap)).sum::<u32>();
-        let end = past(next + u64::from(gaps) + n as u64)?;
-        ascend(&mut low, next);
-        for (gene, &this) in genes.iter_mut().zip(&low) {
-            *gene = G::of(this.into());
+    let block = Block { bytes, n, low: &mut low };
+    let block = if n_vars <= 1 << 16 {
+        let (block, done) = vector::run(GeneBlock { block, next })?;
+        if let Some((rest, end)) = done {
+            let end = past(end)?;
+            for (gene, &this) in genes.iter_mut().zip(&low) {
+                *gene = G::of(this.into());
+            }
+            return Ok((rest, end));
         }
-        return Ok((rest, end));
-    }
+        block
+    } else {
+        // Some exceptions are added once more below, which changes nothing.
+        vector::run(block)?.0
+    };
     let mut wide = low.map(u32::from);
     let rest = block.exceptions(|i, high| wide[i] |= high)?;
     let mut end = next;
@@ -266,9 +311,9 @@ fn decode_genes<'a, G: Gene>(
 /// holds them.
 fn decode_counts<'a, T: Target>(bytes: &'a [u8], values: &mut [T]) -> Result<(&'a [u8], bool)> {
     let mut low = [0u16; BLOCK];
-    let block = unpack(bytes, values.len(), &mut low)?;
+    let (block, rest) = vector::run(Block { bytes, n: values.len(), low: &mut low })?;
     let more = u16::from(!block.flag);
-    if let Some(rest) = block.patch(&mut low) {
+    if let Some(rest) = rest {
         return Ok((rest, T::of_block(&low, more, values)));
     }
     let mut fits = T::of_block(&low, more, values);

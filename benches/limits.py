@@ -18,6 +18,7 @@ which run on all threads; and the rate over that of streaming.
 """
 
 import argparse
+import dataclasses
 import pathlib
 import random
 import sys
@@ -28,11 +29,30 @@ from harness import median, number
 BLOCKS, STREAMING, DEFAULT, LIMITS = "blocks", "streaming", "default", "roofline"
 
 
+@dataclasses.dataclass(frozen=True)
+class Contestant:
+    """A store, and how it is read."""
+
+    store: str
+    by_map: bool = False
+
+    @property
+    def name(self):
+        return pathlib.Path(self.store).name + (" by the map" if self.by_map else "")
+
+    @property
+    def bare_reading(self):
+        """The bare loops that bring bytes: a map spares them."""
+        return () if self.by_map else ("read",)
+
+
 def arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("stores", nargs="+", metavar="STORE")
+    parser.add_argument("--by-map", action="append", default=[], metavar="STORE",
+                        help="an uncompressed .h5ad, by `--access auto`: a row of its own (may be repeated)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6, help="of each run of Cellfeed")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -45,16 +65,21 @@ def arguments():
     parser.add_argument("--note", default="", help="kept in the record")
     parser.add_argument("--out", help="write the record to this .json, and the runs to .csv")
     args = parser.parse_args()
-    missing = [store for store in args.stores if not pathlib.Path(store).exists()]
+    args.contestants = [Contestant(store) for store in args.stores]
+    args.contestants += [Contestant(store, by_map=True) for store in args.by_map]
+    missing = [at.store for at in args.contestants if not pathlib.Path(at.store).exists()]
     if missing:
         parser.error(f"{', '.join(missing)} is not there; `cellfeed generate` and `convert` make stores")
     return args
 
 
-def commands(args, cellfeed, roofline, store):
+def commands(args, cellfeed, roofline, at):
+    store = at.store
     plan = ["--batch-size", args.batch_size, "--fetch-factor", args.fetch_factor]
     blocks = ["--block-size", args.block_size]
     stream = [cellfeed, "stream", store, "--seconds", args.seconds, "--json"]
+    if at.by_map:
+        stream += ["--access", "auto"]
     if args.memory:
         stream += ["--memory", args.memory]
     return {
@@ -65,19 +90,19 @@ def commands(args, cellfeed, roofline, store):
     }
 
 
-def summary(store, runs):
-    """What the runs of a store say together."""
+def summary(at, runs):
+    """What the runs of a contestant say together."""
     def of(who, what):
         return median([what(run) for run in runs if run["who"] == who and "error" not in run])
 
     def bare(run, *kinds):
         return sum(run[f"{kind}_seconds"] for kind in kinds) / run["n_cells"]
 
-    kinds = ("read", "decode", "gather")
+    kinds = (*at.bare_reading, "decode", "gather")
     rate = {who: of(who, lambda run: run["cells_per_second"]) for who in (BLOCKS, STREAMING, DEFAULT)}
     limit = of(LIMITS, lambda run: 1 / max(bare(run, kind) for kind in kinds))
     in_turn = of(LIMITS, lambda run: 1 / bare(run, *kinds))
-    minibatches = of(LIMITS, lambda run: 1 / bare(run, "read", "decode", "widen"))
+    minibatches = of(LIMITS, lambda run: 1 / bare(run, *at.bare_reading, "decode", "widen"))
     cpu = of(BLOCKS, lambda run: run["cpu_seconds"] / run["n_cells"])
     bare_cpu = of(LIMITS, lambda run: bare(run, "decode", "gather") * run["threads"])
 
@@ -85,7 +110,7 @@ def summary(store, runs):
         return a / b if a and b else None
 
     return {
-        "store": pathlib.Path(store).name,
+        "store": at.name,
         "blocks_cells_per_second": rate[BLOCKS],
         "streaming_cells_per_second": rate[STREAMING],
         "default_cells_per_second": rate[DEFAULT],
@@ -101,7 +126,7 @@ def summary(store, runs):
         "peak_rss_bytes": of(DEFAULT, lambda run: run["peak_rss_bytes"]),
         "seconds_per_100k_cells": {
             kind: of(LIMITS, lambda run, kind=kind: 1e5 * bare(run, kind))
-            for kind in (*kinds, "widen")
+            for kind in ("read", "decode", "gather", "widen")
         },
     }
 
@@ -133,24 +158,24 @@ def main():
     cellfeed = args.cellfeed or harness.build("cellfeed-cli", "cellfeed")
     roofline = args.roofline or harness.build("cellfeed-benches", "roofline")
     show = {str(cellfeed): "cellfeed", str(roofline): "roofline",
-            **{store: pathlib.Path(store).name for store in args.stores}}
+            **{at.store: pathlib.Path(at.store).name for at in args.contestants}}
     order = random.Random(args.order_seed)
     runs = []
     for turn in range(1, args.rounds + 1):
-        queue = [(store, who) for store in args.stores for who in (BLOCKS, STREAMING, DEFAULT, LIMITS)]
+        queue = [(at, who) for at in args.contestants for who in (BLOCKS, STREAMING, DEFAULT, LIMITS)]
         order.shuffle(queue)
-        for store, who in queue:
-            files = [path for path in harness.files_of(store) if path.stat().st_size]
+        for at, who in queue:
+            files = [path for path in harness.files_of(at.store) if path.stat().st_size]
             cached = [harness.warm_cache(path) for path in files]
-            run = harness.run_json(commands(args, cellfeed, roofline, store)[who], show)
-            name = pathlib.Path(store).name
+            run = harness.run_json(commands(args, cellfeed, roofline, at)[who], show)
+            name = at.name
             runs.append({"store": name, "who": who, "round": turn,
                          "cached_before": round(min(cached, default=1.0), 4), **run})
             outcome = run.get("error") or f"{number(run['cells_per_second'])} cells/s"
             print(f"round {turn}  {name}  {who}: {outcome}  (load {run['load_before']})", file=sys.stderr)
     summaries = [
-        summary(store, [run for run in runs if run["store"] == pathlib.Path(store).name])
-        for store in args.stores
+        summary(at, [run for run in runs if run["store"] == at.name])
+        for at in args.contestants
     ]
     tell(summaries)
     harness.keep(args, "formats beside the bare limits of the machine, page cache warm", summaries, runs)

@@ -124,6 +124,7 @@ def summary(at, runs):
         "cells_per_cpu_second": over(1, cpu),
         "cpu_over_bare": over(cpu, bare_cpu),
         "peak_rss_bytes": of(DEFAULT, lambda run: run["peak_rss_bytes"]),
+        "peak_own_bytes": of(DEFAULT, lambda run: run["peak_own_bytes"]),
         "seconds_per_100k_cells": {
             kind: of(LIMITS, lambda run, kind=kind: 1e5 * bare(run, kind))
             for kind in ("read", "decode", "gather", "widen")
@@ -143,14 +144,16 @@ def tell(summaries):
             percent(found["share_of_streaming"]), number(found["cells_per_cpu_second"]),
             number(found["cpu_over_bare"], 2), number(found["default_cells_per_second"]),
             number(found["peak_rss_bytes"] and found["peak_rss_bytes"] / 1e6),
+            number(found["peak_own_bytes"] and found["peak_own_bytes"] / 1e6),
             *(number(found["seconds_per_100k_cells"][kind], 3) for kind in ("read", "decode", "gather", "widen")),
         ]
         for found in summaries
     ]
     header = ["", "cells/s", "% limit", "% in turn", "% minib.", "% streaming", "cells/CPU s", "CPU/bare", "default",
-              "peak MB", "read", "decode", "gather", "widen"]
+              "peak MB", "own MB", "read", "decode", "gather", "widen"]
     print("\n" + harness.table(rows, header))
-    print("\nread, decode, gather, widen: seconds of the bare loops for 100,000 cells; peak MB at the default settings")
+    print("\nread, decode, gather, widen: seconds of the bare loops for 100,000 cells; peak MB at the default settings,"
+          "\nown MB of it without pages of mapped files")
 
 
 def main():

@@ -101,7 +101,7 @@ def main():
     for cells in args.cells:
         for strategy in args.strategies:
             mine = [r for r in runs if (r["cells"], r["strategy_name"]) == (cells, strategy)]
-            keys = ("open_seconds", "first_minibatch_seconds", "seconds_per_fetch", "peak_rss_bytes")
+            keys = ("open_seconds", "first_minibatch_seconds", "seconds_per_fetch", "peak_rss_bytes", "peak_own_bytes")
             found = {key: median([run.get(key) for run in mine]) for key in keys}
             summaries.append({"cells": cells, "strategy": strategy, **found})
             rows.append([
@@ -109,9 +109,10 @@ def main():
                 number(found["first_minibatch_seconds"] and found["first_minibatch_seconds"] * 1e3, 1),
                 number(found["seconds_per_fetch"] and found["seconds_per_fetch"] * 1e3, 1),
                 number(found["peak_rss_bytes"] and found["peak_rss_bytes"] / 1e6),
+                number(found["peak_own_bytes"] and found["peak_own_bytes"] / 1e6),
             ])
-    print("\n" + harness.table(rows, ["cells", "open s", "first ms", "ms a fetch", "peak MB"]))
-    print("\na fetch is 16,384 cells")
+    print("\n" + harness.table(rows, ["cells", "open s", "first ms", "ms a fetch", "peak MB", "own MB"]))
+    print("\na fetch is 16,384 cells; own MB: of the peak, without pages of mapped files")
     harness.keep(args, "opening, memory and fetches by the number of cells", summaries, runs)
     return 1 if any("error" in run for run in runs) else 0
 

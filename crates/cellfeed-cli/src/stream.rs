@@ -168,6 +168,9 @@ pub(crate) struct StreamReport {
     pub(crate) first_minibatch_seconds: f64,
     pub(crate) cpu_seconds: f64,
     pub(crate) peak_rss_bytes: u64,
+    /// Of that, what is not pages of mapped files, as seen every tenth of a second; null where the system
+    /// does not tell.
+    pub(crate) peak_own_bytes: Option<u64>,
     pub(crate) consumer_wait_seconds: f64,
     /// Waits for minibatches but the first: of half of them, of 99 in 100, the longest, all together.
     pub(crate) wait_p50_seconds: Option<f64>,
@@ -244,8 +247,10 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let mut run = loader.epochs(args.sampling.epoch..args.sampling.epoch.saturating_add(epochs))?;
     let mut first = None;
     let mut waits = Waits::new()?;
+    let mut own = usage::OwnMemory::new();
     loop {
         let asked = Instant::now();
+        own.look(asked);
         let Some(minibatch) = run.next() else { break };
         let minibatch = minibatch?;
         match first {
@@ -266,6 +271,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     }
     let elapsed = start.elapsed().as_secs_f64();
     let waited = run.waited();
+    let peak_own_bytes = own.most();
     drop(run);
     bar.finish_and_clear();
     let read = store.engine().stats().snapshot().since(&before);
@@ -286,6 +292,7 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
         first_minibatch_seconds: first.unwrap_or_default().as_secs_f64(),
         cpu_seconds: usage::cpu_seconds() - cpu,
         peak_rss_bytes: usage::peak_rss_bytes(),
+        peak_own_bytes,
         consumer_wait_seconds: waited.as_secs_f64(),
         wait_p50_seconds: waits.quantile(0.5),
         wait_p99_seconds: waits.quantile(0.99),
@@ -397,10 +404,11 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         ))?;
     }
     say(format_args!(
-        "  cost      {} of CPU, {:.2} s per 100,000 cells; peak memory {}",
+        "  cost      {} of CPU, {:.2} s per 100,000 cells; peak memory {}{}",
         seconds(r.cpu_seconds),
         per(1) * r.cpu_seconds * 1e5,
-        bytes(r.peak_rss_bytes)
+        bytes(r.peak_rss_bytes),
+        pages_of_files(r)
     ))?;
     say(format_args!("  values    {} stored, sum {}", count(r.nnz), r.sum))?;
     if let (Some(bits), Some(label)) = (r.entropy_bits, &args.label) {
@@ -413,4 +421,14 @@ fn print(args: &StreamArgs, r: &StreamReport) -> Result<()> {
         trace::print(spans, r.open_seconds + r.seconds)?;
     }
     Ok(())
+}
+
+/// What of the peak is pages of mapped files, where that is much of it.
+fn pages_of_files(r: &StreamReport) -> String {
+    match r.peak_own_bytes {
+        Some(own) if own < r.peak_rss_bytes / 4 * 3 => {
+            format!(", {} of it without pages of mapped files", bytes(own))
+        }
+        _ => String::new(),
+    }
 }

@@ -76,6 +76,7 @@ fn stream_reports_every_key() {
         "first_minibatch_seconds",
         "cpu_seconds",
         "peak_rss_bytes",
+        "peak_own_bytes",
         "consumer_wait_seconds",
         "entropy_bits",
         "digest",

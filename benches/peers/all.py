@@ -54,6 +54,8 @@ def arguments():
     parser.add_argument("--caches", nargs="+", choices=["warm", "cold"], default=["warm"])
     parser.add_argument("--cases", nargs="+", choices=["equal", "best", "dense"],
                         default=["equal", "best", "dense"])
+    parser.add_argument("--without", nargs="+", choices=sorted(EXTRA), default=[], metavar="PEER",
+                        help="leave peers out: the experiment of SOMA-ML takes long to make (%(choices)s)")
     parser.add_argument("--install", action="store_true", help="build the wheel into --python")
     parser.add_argument("--svg", help="draw the medians of the first state of the page cache")
     args = parser.parse_args()
@@ -68,8 +70,10 @@ def environment(args):
     if made:
         args.venv = args.venv or HERE / ".venv-all"
     python = contest.python(args, "requirements-python.txt")
-    absent = {}
+    absent = dict.fromkeys(args.without, "left out by --without")
     for peer, packages in EXTRA.items():
+        if peer in absent:
+            continue
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
                    "--only-binary=:all:", "--constraint", HERE / "requirements-python.txt", *packages]
         if made:
@@ -118,14 +122,18 @@ def stores_of(args, cellfeed, python, absent):
             make(at["packed"], to, *convert, to, "--codec", "packed"),
             make(at["parquet"], to, *convert, to),
         ],
-        "SCDL": [make(at["scdl"], to, python, HERE / "scdl_stream.py", to, "--from-h5ad", h5ad)],
-        "SOMA-ML": [make(at["soma"], to, python, HERE / "soma_stream.py", to, "--from-h5ad", h5ad)],
+    }
+    made_by = {
+        "SCDL": [("scdl", HERE / "scdl_stream.py", to, "--from-h5ad", h5ad)],
+        "SOMA-ML": [("soma", HERE / "soma_stream.py", to, "--from-h5ad", h5ad)],
         "datasets": [
-            make(at["tahoe"], to, python, harness.ROOT / "testdata" / "make_tahoe.py", "atlas", h5ad, to),
-            make(at["cache"], to, python, HERE / "datasets_stream.py", at["tahoe"], "--prepare",
-                 "--cache", to),
+            ("tahoe", harness.ROOT / "testdata" / "make_tahoe.py", "atlas", h5ad, to),
+            ("cache", HERE / "datasets_stream.py", at["tahoe"], "--prepare", "--cache", to),
         ],
     }
+    for peer, commands in made_by.items():
+        if peer not in args.without:
+            problems[peer] = [make(at[store], to, python, *command) for store, *command in commands]
     for peer, found in problems.items():
         why = next((problem for problem in found if problem), None)
         if why and peer is None:
@@ -265,7 +273,7 @@ def main():
             "stores": [],
             "contestants": {
                 who: (command, stores) for who, (command, stores, _) in entries[names[key]].items()
-                if not any(who.startswith(peer) for peer in absent)
+                if not any(who.startswith((peer, f"Cellfeed {peer}'s")) for peer in absent)
             },
         }
         for key in args.cases

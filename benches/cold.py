@@ -56,6 +56,8 @@ def main():
     parser.add_argument("--note", default="", help="kept in the record")
     parser.add_argument("--out", help="write the record to this .json, and the runs to .csv")
     args = parser.parse_args()
+    if not args.depths:
+        parser.error("--depths needs one at least")
     if not shutil.which("fio"):
         sys.exit("fio is not installed: `apt install fio`, or what your system calls it")
     cellfeed = args.cellfeed or harness.build("cellfeed-cli", "cellfeed")

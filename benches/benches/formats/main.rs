@@ -64,7 +64,7 @@ struct Args {
     /// Seed of the order of the runs.
     #[arg(long, default_value_t = 0)]
     order_seed: u64,
-    /// Write NAME.csv, NAME.json and NAME.svg here.
+    /// Write NAME.csv, NAME.json and NAME.svg here; a relative path is one from the top of the repository.
     #[arg(long, value_name = "NAME")]
     out: Option<PathBuf>,
     /// What cargo passes to every benchmark.
@@ -83,7 +83,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// Where the record goes: cargo runs benchmarks in their own folder, which is not where it was called. Said
+/// before anything is measured.
+fn place_of_record(args: &Args) -> Result<Option<PathBuf>> {
+    let Some(out) = &args.out else { return Ok(None) };
+    let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(out);
+    match out.parent() {
+        Some(folder) if !folder.is_dir() => {
+            Err(Error::invalid_input("--out is in a folder that is not there; make it first")
+                .with("folder", folder.display()))
+        }
+        _ => Ok(Some(out)),
+    }
+}
+
 fn run(args: &Args) -> Result<()> {
+    let out = place_of_record(args)?;
     let programs = stores::Programs::build()?;
     let folder = args
         .folder
@@ -137,7 +152,7 @@ fn run(args: &Args) -> Result<()> {
     }
     let summary = report::summarise(&stores, &settings, &done);
     report::print(&stores, &summary);
-    if let Some(out) = &args.out {
+    if let Some(out) = &out {
         report::save(out, args, &stores, &summary, &done)?;
     }
     Ok(())

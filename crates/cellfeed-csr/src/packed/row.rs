@@ -282,7 +282,7 @@ fn decode_genes<'a, G: Gene>(
         Err(Error::corrupt(format!("gene index {} is not below n_vars, {n_vars}", end - 1)))
     };
     let block = Block { bytes, n, low: &mut low };
-    let block = if n_vars <= 1 << 16 {
+    let (block, rest) = if n_vars <= 1 << 16 {
         let (block, done) = vector::run(GeneBlock { block, next })?;
         if let Some((rest, end)) = done {
             let end = past(end)?;
@@ -291,13 +291,15 @@ fn decode_genes<'a, G: Gene>(
             }
             return Ok((rest, end));
         }
-        block
+        (block, None)
     } else {
-        // Some exceptions are added once more below, which changes nothing.
-        vector::run(block)?.0
+        vector::run(block)?
     };
     let mut wide = low.map(u32::from);
-    let rest = block.exceptions(|i, high| wide[i] |= high)?;
+    let rest = match rest {
+        Some(rest) => rest,
+        None => block.exceptions(|i, high| wide[i] |= high)?,
+    };
     let mut end = next;
     for (gene, &gap) in genes.iter_mut().zip(&wide) {
         let this = end + u64::from(gap);

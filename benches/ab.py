@@ -119,7 +119,6 @@ def main():
         name: " ".join([*(f"{k}={v}" for k, v in variables.items()), "cellfeed", *options])
         for name, (variables, _, options) in args.contestants.items()
     }
-    del args.contestants
     harness.keep(args, "builds or settings of cellfeed side by side", summaries, runs)
     return 0 if all("error" not in r for r in runs) else 1
 

@@ -46,7 +46,7 @@ def main():
     )
     parser.add_argument("stores", nargs="+", metavar="STORE")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--depths", type=int, nargs="*", default=[1, 8, 32, 64])
+    parser.add_argument("--depths", type=int, nargs="+", default=[1, 8, 32, 64])
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--block-size", type=int, default=16)
     parser.add_argument("--fetch-factor", type=int, default=256)
@@ -56,8 +56,6 @@ def main():
     parser.add_argument("--note", default="", help="kept in the record")
     parser.add_argument("--out", help="write the record to this .json, and the runs to .csv")
     args = parser.parse_args()
-    if not args.depths:
-        parser.error("--depths needs one at least")
     if not shutil.which("fio"):
         sys.exit("fio is not installed: `apt install fio`, or what your system calls it")
     cellfeed = args.cellfeed or harness.build("cellfeed-cli", "cellfeed")

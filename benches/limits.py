@@ -27,6 +27,7 @@ import harness
 from harness import median, number
 
 BLOCKS, STREAMING, DEFAULT, LIMITS = "blocks", "streaming", "default", "roofline"
+LOOPS = ("read", "decode", "gather", "widen")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +128,7 @@ def summary(at, runs):
         "peak_own_bytes": of(DEFAULT, lambda run: run["peak_own_bytes"]),
         "seconds_per_100k_cells": {
             kind: of(LIMITS, lambda run, kind=kind: 1e5 * bare(run, kind))
-            for kind in ("read", "decode", "gather", "widen")
+            for kind in LOOPS
         },
     }
 
@@ -145,7 +146,7 @@ def tell(summaries):
             number(found["cpu_over_bare"], 2), number(found["default_cells_per_second"]),
             number(found["peak_rss_bytes"] and found["peak_rss_bytes"] / 1e6),
             number(found["peak_own_bytes"] and found["peak_own_bytes"] / 1e6),
-            *(number(found["seconds_per_100k_cells"][kind], 3) for kind in ("read", "decode", "gather", "widen")),
+            *(number(found["seconds_per_100k_cells"][kind], 3) for kind in LOOPS),
         ]
         for found in summaries
     ]

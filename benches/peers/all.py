@@ -132,14 +132,14 @@ def stores_of(args, cellfeed, python, absent):
         ],
     }
     for peer, commands in made_by.items():
-        if peer not in args.without:
+        if peer not in absent:
             problems[peer] = [make(at[store], to, python, *command) for store, *command in commands]
     for peer, found in problems.items():
         why = next((problem for problem in found if problem), None)
         if why and peer is None:
             sys.exit(f"all.py: cannot make the atlas: {why}")
         if why:
-            absent.setdefault(peer, why)
+            absent[peer] = why
     how = argparse.Namespace(dataset_rows=2_000_000)
     for rows in (16, 64):
         compare_zarr.collection(how, python, h5ad, rows)
@@ -273,7 +273,7 @@ def main():
             "stores": [],
             "contestants": {
                 who: (command, stores) for who, (command, stores, _) in entries[names[key]].items()
-                if not any(who.startswith((peer, f"Cellfeed {peer}'s")) for peer in absent)
+                if not any(who.startswith(peer) for peer in absent) and all(path.exists() for path in stores)
             },
         }
         for key in args.cases

@@ -42,7 +42,7 @@ pub(crate) enum AccessName {
     Auto,
     /// By the map alone.
     Map,
-    /// By reads alone: for folders where others may cut files short meanwhile.
+    /// By reads alone.
     Read,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct StreamArgs {
     /// Fetches that may be read ahead, memory permitting [default: 1; of a store behind a URL 4].
     #[arg(long, value_name = "FETCHES")]
     pub(crate) read_ahead: Option<usize>,
-    /// How .csr stores and uncompressed .h5ad files are read [default: .csr auto, .h5ad read].
+    /// How .csr stores and uncompressed .h5ad files are read [default: auto].
     #[arg(long, value_enum)]
     pub(crate) access: Option<AccessName>,
     /// Stop after so many seconds.

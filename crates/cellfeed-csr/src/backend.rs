@@ -155,6 +155,20 @@ impl CsrBackend {
         }
     }
 
+    async fn stored(
+        &self,
+        matrix: &MatrixKey,
+        rows: &RowRanges,
+        access: Access,
+    ) -> Result<StoredRows> {
+        rows.check_within(self.schema.n_obs)?;
+        let read = match self.matrix(matrix)? {
+            Matrix::Plain(m) => m.read(&self.engine, access, rows).await,
+            Matrix::Packed(m) => m.read(&self.engine, access, rows).await,
+        };
+        read.map_err(|e| self.blame(e.with_default("element", matrix)))
+    }
+
     fn matrix(&self, key: &MatrixKey) -> Result<&Matrix> {
         self.schema.pick(key, &self.matrices)
     }
@@ -186,17 +200,12 @@ impl Backend for CsrBackend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let found = self.read_stored(matrix, rows).await?;
+        let found = self.stored(matrix, rows, self.access.of_kept()).await?;
         found.canonical_on(&self.engine, rows).await
     }
 
     async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
-        rows.check_within(self.schema.n_obs)?;
-        let read = match self.matrix(matrix)? {
-            Matrix::Plain(m) => m.read(&self.engine, self.access, rows).await,
-            Matrix::Packed(m) => m.read(&self.engine, self.access, rows).await,
-        };
-        read.map_err(|e| self.blame(e.with_default("element", matrix)))
+        self.stored(matrix, rows, self.access).await
     }
 
     async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {

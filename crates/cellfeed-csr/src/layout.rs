@@ -120,13 +120,17 @@ pub(crate) fn open(
     Ok(Opened { schema, matrices, columns: readable, tables })
 }
 
+/// The files of a store, who reads them, and how.
+pub(crate) type Files<'a> = (&'a Arc<dyn Folder>, &'a Arc<Engine>, Access);
+
 fn open_matrix(
-    (folder, engine, access): (&Arc<dyn Folder>, &Arc<Engine>, Access),
+    files: Files<'_>,
     entry: &MatrixEntry,
     key: &MatrixKey,
     n_obs: u64,
     var: &Arc<VarSchema>,
 ) -> Result<(MatrixSchema, Matrix)> {
+    let folder = files.0;
     if entry.n_vars != var.n_vars {
         return Err(Error::corrupt(format!(
             "the matrix has {} genes, but its table has {}",
@@ -153,7 +157,7 @@ fn open_matrix(
         .with("file", folder.place(&entry.indptr.path)));
     }
     // A row has a gene once at most.
-    let offsets = open_offsets(folder, engine, access, &entry.indptr, entry.n_vars)?;
+    let offsets = open_offsets(files, &entry.indptr, entry.n_vars)?;
     if offsets.nnz() != entry.nnz {
         return Err(Error::corrupt(format!(
             "indptr ends at {}, but the header says {} values",
@@ -177,8 +181,8 @@ fn open_matrix(
             let indices = entry.indices.as_ref().ok_or_else(|| missing("indices"))?;
             let data = entry.data.as_ref().ok_or_else(|| missing("data"))?;
             let matrix = Matrix::Plain(Arc::new(PlainMatrix {
-                indices: open_array(folder, engine, indices, index_type, entry.nnz)?,
-                data: open_array(folder, engine, data, value_type, entry.nnz)?,
+                indices: open_array(files, indices, index_type, entry.nnz)?,
+                data: open_array(files, data, value_type, entry.nnz)?,
                 offsets,
                 check: Arc::new(RowCheck::new(
                     entry.n_vars,
@@ -194,8 +198,8 @@ fn open_matrix(
             let starts = entry.offsets.as_ref().ok_or_else(|| missing("offsets"))?;
             let rows = entry.rows.as_ref().ok_or_else(|| missing("rows"))?;
             let longest = longest_row(entry.n_vars);
-            let starts = open_offsets(folder, engine, access, starts, longest)?;
-            let (file, map) = open_rows(folder, engine, rows)?;
+            let starts = open_offsets(files, starts, longest)?;
+            let (file, map) = open_rows(files, rows)?;
             let arrays = vec![storage("rows", value_type, rows)];
             let matrix = PackedMatrix {
                 offsets,
@@ -226,8 +230,7 @@ fn open_matrix(
 
 /// Describes a plain array: its file must hold just its elements.
 pub(crate) fn open_array(
-    folder: &Arc<dyn Folder>,
-    engine: &Arc<Engine>,
+    files: Files<'_>,
     entry: &FileEntry,
     element: ValueType,
     len: u64,
@@ -239,21 +242,20 @@ pub(crate) fn open_array(
             len.saturating_mul(size),
             entry.bytes
         ))
-        .with("file", folder.place(&entry.path)));
+        .with("file", files.0.place(&entry.path)));
     }
-    let (file, map) = open_rows(folder, engine, entry)?;
+    let (file, map) = open_rows(files, entry)?;
     Ok(Array { element, file, map })
 }
 
 /// A file of rows, and its map where it is on this machine.
 fn open_rows(
-    folder: &Arc<dyn Folder>,
-    engine: &Arc<Engine>,
+    (folder, engine, access): Files<'_>,
     entry: &FileEntry,
 ) -> Result<(Arc<dyn ByteSource>, Option<MappedFile>)> {
     let Some(root) = folder.local() else { return Ok((folder.open(&entry.path)?, None)) };
     let file = open_local(root, engine, entry)?;
-    let map = file.map()?;
+    let map = access.map_of(&*file)?;
     Ok((file, map))
 }
 
@@ -275,9 +277,7 @@ fn open_local(root: &Path, engine: &Arc<Engine>, entry: &FileEntry) -> Result<Ar
 /// Row offsets of 64 bits, as they lie if they may be mapped, else read whole; `longest` is how much a
 /// row can have. The caller has checked the file's length.
 pub(crate) fn open_offsets(
-    folder: &Arc<dyn Folder>,
-    engine: &Arc<Engine>,
-    access: Access,
+    (folder, engine, access): Files<'_>,
     entry: &FileEntry,
     longest: u64,
 ) -> Result<RowOffsets> {

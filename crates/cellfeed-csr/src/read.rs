@@ -124,7 +124,8 @@ impl PlainMatrix {
             let (this, indices, data) = &wanted;
             this.indices.file.resident(indices) && this.data.file.resident(data)
         };
-        if self.indices.map.is_some() && access.by_map(engine, resident).await? {
+        let mapped = self.indices.map.is_some() && self.data.map.is_some();
+        if mapped && access.by_map(engine, resident).await? {
             engine.stats().add_mapped(&indices);
             engine.stats().add_mapped(&data);
             return engine.compute(move || this.map_rows(&rows)).await;
@@ -139,10 +140,9 @@ impl PlainMatrix {
     /// A segment for each range of rows, all of them views of the map.
     fn map_rows(&self, rows: &RowRanges) -> Result<StoredRows> {
         self.offsets.check()?;
-        for array in [&self.indices, &self.data] {
-            let map = array.map.as_ref().ok_or_else(|| Error::internal("a file without a map"))?;
-            map.check()?;
-        }
+        let maps = [&self.indices, &self.data].into_iter().filter_map(|array| array.map.clone());
+        let maps: Vec<_> = maps.collect();
+        maps.iter().try_for_each(MappedFile::check)?;
         let origin = Origin::here();
         let segments = rows
             .as_slice()
@@ -152,11 +152,13 @@ impl PlainMatrix {
                 |_, range| {
                     let part = RowRanges::single(range.clone());
                     let elements = self.offsets.elements(range.clone())?;
-                    self.segment(&part, self.indices.slice(&elements), self.data.slice(&elements))
+                    let (indices, data) =
+                        (self.indices.slice(&elements), self.data.slice(&elements));
+                    MappedFile::reading(&maps, || self.segment(&part, indices, data))
                 },
             )
             .collect::<Result<Vec<_>>>()?;
-        Ok(StoredRows::new(segments))
+        Ok(StoredRows::new(segments).within(maps))
     }
 
     fn bytes_rows(

@@ -39,7 +39,6 @@ fn copy(array: &Array, parts: &[std::ops::Range<u64>], target: &mut Vec<u8>) -> 
         work.push((at(part.start * size), head));
         rest = tail;
     }
-    // Whoever measures has seen to it that there is a map.
     let bytes = array.map.as_ref().map(|m| m.bytes().clone()).unwrap_or_default();
     work.into_par_iter()
         .for_each(|(start, to)| to.copy_from_slice(&bytes[start..start + to.len()]));
@@ -55,6 +54,9 @@ pub(crate) fn plain(
 ) -> Result<Roofline> {
     let mut limits = Roofline::default();
     let arrays = [&matrix.indices, &matrix.data];
+    if arrays.iter().any(|array| array.map.is_none()) {
+        return Err(Error::unsupported("limits are measured by the map, which this store is not"));
+    }
     for rows in fetches.iter().filter(|_| cold) {
         let parts = matrix.offsets.element_ranges(rows)?;
         let start = Instant::now();

@@ -128,7 +128,7 @@ pub(crate) fn open(
     let rows = entry(FILES[2])?;
     let offsets = match row_type {
         ValueType::U64 if rows.bytes > 0 && rows.bytes.is_multiple_of(8) => {
-            open_offsets(files, engine, access, &rows, n_vars)
+            open_offsets((files, engine, access), &rows, n_vars)
         }
         _ => read_rows(&folder.join(FILES[2]), row_type),
     };
@@ -175,8 +175,8 @@ pub(crate) fn open(
         var,
     };
     let plain = PlainMatrix {
-        indices: open_array(files, engine, &columns, index_type, nnz)?,
-        data: open_array(files, engine, &data, value_type, nnz)?,
+        indices: open_array((files, engine, access), &columns, index_type, nnz)?,
+        data: open_array((files, engine, access), &data, value_type, nnz)?,
         offsets,
         check: Arc::new(
             RowCheck::new(n_vars, files.place(FILES[1]), MatrixKey::X.to_string()).sorting(),

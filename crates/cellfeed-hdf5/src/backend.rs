@@ -6,7 +6,7 @@ use crate::options::{Hdf5Options, Reader};
 use crate::read::{Column, Context, SparseMatrix, read_extras};
 use arrow_array::{ArrayRef, StringArray};
 use async_trait::async_trait;
-use cellfeed_core::io::{ByteSource, Engine, LocalFile, Roofline};
+use cellfeed_core::io::{Access, ByteSource, Engine, LocalFile, Roofline};
 use cellfeed_core::{
     Archive, Backend, ColumnKind, CsrRows, Error, ErrorKind, Extras, Hints, MatrixKey, ReadCost,
     Result, RowRanges, Schema, StoredRows, Table,
@@ -147,6 +147,20 @@ impl Hdf5Backend {
         self.schema.pick(key, &self.matrices)
     }
 
+    async fn stored(
+        &self,
+        matrix: &MatrixKey,
+        rows: &RowRanges,
+        access: Access,
+    ) -> Result<StoredRows> {
+        rows.check_within(self.schema.n_obs)?;
+        match self.matrix(matrix)? {
+            Matrix::Sparse(m) => m.read(&self.context, rows, access).await,
+            Matrix::Dense(m) => m.read(&self.context, rows).await.map(StoredRows::from),
+            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
+        }
+    }
+
     /// A matrix that is stored by columns, if it has these genes.
     fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
         match self.matrices.iter().find(|(k, _)| k == key) {
@@ -214,17 +228,13 @@ impl Backend for Hdf5Backend {
     }
 
     async fn read_rows(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<CsrRows> {
-        let found = self.read_stored(matrix, rows).await?;
+        let access = self.context.access.of_kept();
+        let found = self.stored(matrix, rows, access).await?;
         found.canonical_on(&self.context.engine, rows).await
     }
 
     async fn read_stored(&self, matrix: &MatrixKey, rows: &RowRanges) -> Result<StoredRows> {
-        rows.check_within(self.schema.n_obs)?;
-        match self.matrix(matrix)? {
-            Matrix::Sparse(m) => m.read(&self.context, rows).await,
-            Matrix::Dense(m) => m.read(&self.context, rows).await.map(StoredRows::from),
-            Matrix::ByColumns(_) => Err(not_by_rows(matrix)),
-        }
+        self.stored(matrix, rows, self.context.access).await
     }
 
     async fn will_read(&self, matrix: &MatrixKey, rows: &RowRanges) {
@@ -293,7 +303,7 @@ impl Archive for Hdf5Backend {
     async fn read_columns(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<CsrRows> {
         let found = self.by_columns(matrix, genes)?;
         let read = async {
-            let found = found.read(&self.context, genes).await?;
+            let found = found.read(&self.context, genes, Access::Read).await?;
             found.canonical_on(&self.context.engine, genes).await
         };
         read.await.map_err(by_genes)

@@ -26,7 +26,7 @@ pub struct Hdf5Options {
 
 impl Default for Hdf5Options {
     fn default() -> Self {
-        Self { reader: Reader::default(), root: String::new(), access: Access::Read }
+        Self { reader: Reader::default(), root: String::new(), access: Access::default() }
     }
 }
 
@@ -39,9 +39,9 @@ impl Hdf5Options {
     }
 
     /// Chooses between map and reads, for CSR matrices that are neither compressed nor converted; all
-    /// else is read. Default: [`Access::Read`]. The map saves a copy. But a file that is written anew
-    /// in its place, as anndata writes, is first cut short, and that ends a process which has it mapped
-    /// (SIGBUS), where a read fails with an error.
+    /// else is read. Default: [`Access::Auto`]. The map saves a copy. A file that is written anew in its
+    /// place meanwhile, as anndata writes, is an error either way; of which maps that holds, see
+    /// [`MappedFile`](cellfeed_core::io::MappedFile).
     #[must_use]
     pub fn with_access(mut self, access: Access) -> Self {
         self.access = access;

@@ -51,7 +51,7 @@ impl OpenOptions {
     }
 
     /// How rows that are stored as they are wanted come out of local files: of `.csr` stores, and of
-    /// `.h5ad` files that are not compressed. Each has its own default: see there.
+    /// `.h5ad` files that are not compressed. Default: `Auto`.
     #[cfg(any(feature = "csr", feature = "hdf5"))]
     #[must_use]
     pub fn with_access(mut self, access: cellfeed_core::io::Access) -> Self {

@@ -4,7 +4,7 @@
 use super::check::ascends;
 use super::row::{Genes, Row, RowBuffer};
 use super::{CsrRows, CsrSegment, RowCheck};
-use crate::io::{Engine, prefetch};
+use crate::io::{Engine, MappedFile, prefetch};
 use crate::rows::RowRanges;
 use crate::value::{Indices, Values};
 use crate::{Error, Result};
@@ -211,6 +211,8 @@ fn canonical(
 #[derive(Debug, Clone, Default)]
 pub struct StoredRows {
     segments: Vec<StoredSegment>,
+    /// What the segments are views of.
+    maps: Vec<MappedFile>,
 }
 
 impl From<CsrRows> for StoredRows {
@@ -223,13 +225,35 @@ impl StoredRows {
     /// Joins segments in the order of the rows asked for.
     #[must_use]
     pub fn new(segments: Vec<StoredSegment>) -> Self {
-        Self { segments }
+        Self { segments, maps: Vec::new() }
+    }
+
+    /// Says that the rows are views of maps, or are decoded out of them: that whoever copies them has to
+    /// see to it that they are still what was read.
+    #[must_use]
+    pub fn within(mut self, maps: impl IntoIterator<Item = MappedFile>) -> Self {
+        self.maps.extend(maps);
+        self
     }
 
     /// Answers end to end.
     #[must_use]
     pub fn join(answers: impl IntoIterator<Item = Self>) -> Self {
-        Self::new(answers.into_iter().flat_map(|rows| rows.segments).collect())
+        let mut all = Self::default();
+        for rows in answers {
+            all.segments.extend(rows.segments);
+            all.maps.extend(rows.maps);
+        }
+        all
+    }
+
+    /// Runs work that copies rows, on this thread alone, and refuses what it has copied if a file that
+    /// they are views of was changed meanwhile, or could not be read.
+    pub(crate) fn copying<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let done = MappedFile::reading(&self.maps, work);
+        // What looks wrong may look so because it was changed.
+        self.maps.iter().try_for_each(MappedFile::check)?;
+        done
     }
 
     /// In canonical form: what [`Backend::read_rows`](crate::Backend::read_rows) answers. `rows` are the
@@ -245,8 +269,10 @@ impl StoredRows {
             skipped.push(first);
             first += segment.n_rows();
         }
-        let segments = self.segments.into_par_iter().zip(skipped);
-        let segments = segments.map(|(segment, skipped)| segment.canonical(rows, skipped));
+        let Self { segments, maps } = self;
+        let segments = segments.into_par_iter().zip(skipped).map(|(segment, skipped)| {
+            MappedFile::reading(&maps, || segment.canonical(rows, skipped))
+        });
         Ok(CsrRows::new(segments.collect::<Result<_>>()?))
     }
 
@@ -282,8 +308,12 @@ impl StoredRows {
     /// # Errors
     /// [`ErrorKind::OutOfBounds`](crate::ErrorKind::OutOfBounds) for a position past the end,
     /// [`ErrorKind::Internal`](crate::ErrorKind::Internal) if the segments' values differ in type; as
-    /// [`canonical`](Self::canonical), with positions for row numbers.
+    /// [`canonical`](Self::canonical), with positions for row numbers; as [`MappedFile::check`].
     pub fn gather(&self, order: &[u32]) -> Result<CsrRows> {
+        self.copying(|| self.gathered(order))
+    }
+
+    fn gathered(&self, order: &[u32]) -> Result<CsrRows> {
         let places = self.segments.iter().flat_map(|s| s.places().map(move |place| (s, place)));
         let places: Vec<_> = places.collect();
         let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);

@@ -5,6 +5,8 @@
 mod budget;
 mod buffers;
 mod engine;
+#[cfg(target_os = "linux")]
+mod fault;
 mod files;
 mod folder;
 mod local;

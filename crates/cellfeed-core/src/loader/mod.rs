@@ -363,9 +363,10 @@ impl Inner {
                             doing.add_bytes(queue::n_bytes(&minibatch));
                             Ok(minibatch)
                         };
-                        let minibatches = these.map(gather).collect::<Vec<_>>();
+                        let gather = || Ok(these.map(gather).collect::<Vec<_>>());
+                        let minibatches = fetch.x.copying(gather);
                         recycler.put_row(buffer);
-                        Ok(minibatches)
+                        minibatches
                     })
                 })
                 .buffered(tasks);

@@ -7,9 +7,9 @@
 //! cannot: a stretch of zeros where a page was lost, which alone would be rows without values.
 
 use super::outside;
-use crate::io::{ByteSource, MappedFile};
+use crate::io::{Access, ByteSource, MappedFile};
 use crate::rows::RowRanges;
-use crate::{Error, ErrorKind, Result, as_u64, typed};
+use crate::{Error, Result, as_u64, typed};
 use arrow_buffer::ScalarBuffer;
 use std::fmt;
 use std::ops::Range;
@@ -62,13 +62,8 @@ fn kept_before(row: usize) -> usize {
 impl Viewed {
     /// None where the file is not mapped, or its bytes are not this machine's numbers.
     pub(super) fn open(file: &Arc<dyn ByteSource>, longest: u64) -> Result<Option<Self>> {
-        let map = match file.map() {
-            Ok(Some(map)) if cfg!(target_endian = "little") => map,
-            Ok(_) => return Ok(None),
-            // A file system without maps; reads may do.
-            Err(e) if e.kind() == ErrorKind::Io => return Ok(None),
-            Err(e) => return Err(e),
-        };
+        let map = Access::Auto.map_of(&**file)?.filter(|_| cfg!(target_endian = "little"));
+        let Some(map) = map else { return Ok(None) };
         let bytes = map.bytes();
         if !bytes.is_empty() && bytes.as_ptr().align_offset(align_of::<u64>()) != 0 {
             return Ok(None);
@@ -78,6 +73,11 @@ impl Viewed {
     }
 
     fn new(file: Arc<dyn ByteSource>, map: MappedFile, longest: u64) -> Result<Self> {
+        let maps = [map.clone()];
+        MappedFile::reading(&maps, || Self::looked_at(file, map, longest))
+    }
+
+    fn looked_at(file: Arc<dyn ByteSource>, map: MappedFile, longest: u64) -> Result<Self> {
         let entries = typed::<u64>(map.bytes().clone())?;
         let (Some(&first), Some(&nnz)) = (entries.first(), entries.last()) else {
             return Err(Error::corrupt("indptr is empty, but has an entry even without rows"));
@@ -123,12 +123,16 @@ impl Viewed {
     /// As [`RowOffsets::element_ranges`](super::RowOffsets::element_ranges), but for the file's change.
     pub(super) fn element_ranges(&self, rows: &RowRanges) -> Result<Vec<Range<u64>>> {
         let spans: Vec<_> = rows.as_slice().iter().map(|r| self.span(r)).collect::<Result<_>>()?;
+        self.reading(|| self.found(&spans))
+    }
+
+    fn found(&self, spans: &[Range<usize>]) -> Result<Vec<Range<u64>>> {
         // Entries of rows far from each other come from memory: all of them are asked for before one
         // is waited for, which checks between them would prevent.
         let mut found: Vec<_> =
             spans.iter().map(|s| self.entries[s.start]..self.entries[s.end]).collect();
         for (span, found) in spans.iter().zip(&mut found) {
-            *found = self.elements_of(span).map_err(|e| self.blame(e))?;
+            *found = self.elements_of(span)?;
         }
         found.retain(|r| !r.is_empty());
         Ok(found)
@@ -137,7 +141,7 @@ impl Viewed {
     /// As [`RowOffsets::elements`](super::RowOffsets::elements).
     pub(super) fn elements(&self, rows: &Range<u64>) -> Result<Range<u64>> {
         let span = self.span(rows)?;
-        self.elements_of(&span).map_err(|e| self.blame(e))
+        self.reading(|| self.elements_of(&span))
     }
 
     /// Appends where the rows of a range end, from `at` on, which becomes the last of these.
@@ -148,18 +152,20 @@ impl Viewed {
         out: &mut Vec<u64>,
     ) -> Result<()> {
         let span = self.span(rows)?;
-        self.elements_of(&span).map_err(|e| self.blame(e))?;
-        let entries = &self.entries[span.start..=span.end];
-        for (i, pair) in entries.windows(2).enumerate() {
-            // Of a row that falls, this is longer than any row.
-            let length = pair[1].wrapping_sub(pair[0]);
-            if length > self.longest {
-                return Err(self.blame(self.bad_row(as_u64(span.start + i), pair[0], pair[1])));
+        self.reading(|| {
+            self.elements_of(&span)?;
+            let entries = &self.entries[span.start..=span.end];
+            for (i, pair) in entries.windows(2).enumerate() {
+                // Of a row that falls, this is longer than any row.
+                let length = pair[1].wrapping_sub(pair[0]);
+                if length > self.longest {
+                    return Err(self.bad_row(as_u64(span.start + i), pair[0], pair[1]));
+                }
+                *at += length;
+                out.push(*at);
             }
-            *at += length;
-            out.push(*at);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Reads and checks every entry.
@@ -186,6 +192,11 @@ impl Viewed {
             return Err(self.blame(error));
         }
         self.check()
+    }
+
+    /// Runs work that looks entries up; an error names the file.
+    fn reading<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        MappedFile::reading(std::slice::from_ref(&self.map), work).map_err(|e| self.blame(e))
     }
 
     fn blame(&self, error: Error) -> Error {

@@ -162,7 +162,8 @@ impl PackedMatrix {
             this.packed(on, rows, raw)
         };
         let packed = engine.compute(find).await?;
-        Ok(StoredRows::new(vec![StoredSegment::encoded(Arc::new(packed))]))
+        let map = self.map.clone().filter(|_| by_map);
+        Ok(StoredRows::new(vec![StoredSegment::encoded(Arc::new(packed))]).within(map))
     }
 
     /// Finds each row; `raw` has their bytes end to end, else they are in the map.
@@ -294,16 +295,19 @@ impl Packed {
         let origin = Origin::here();
         // What one thread decodes in a row is one span.
         let begin = || origin.decode(self.matrix.file.location());
+        let maps = self.matrix.map.as_ref().filter(|_| self.mapped);
         tasks.into_par_iter().try_for_each_init(begin, |doing, (rows, mut genes, mut values)| {
             doing.add_bytes(size_of_val(genes) + size_of_val(values));
-            for row in rows {
-                let nnz = self.n_nonzeros(&(row..row + 1));
-                let (g, more_genes) = genes.split_at_mut(nnz);
-                let (v, more_values) = values.split_at_mut(nnz);
-                self.decode_one(row, g, v)?;
-                (genes, values) = (more_genes, more_values);
-            }
-            Ok(())
+            MappedFile::reading(maps.map_or(&[], std::slice::from_ref), || {
+                for row in rows {
+                    let nnz = self.n_nonzeros(&(row..row + 1));
+                    let (g, more_genes) = genes.split_at_mut(nnz);
+                    let (v, more_values) = values.split_at_mut(nnz);
+                    self.decode_one(row, g, v)?;
+                    (genes, values) = (more_genes, more_values);
+                }
+                Ok(())
+            })
         })
     }
 

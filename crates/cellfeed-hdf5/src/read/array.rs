@@ -37,7 +37,7 @@ impl Context {
         container: Arc<dyn Container>,
         access: Access,
     ) -> Result<Self> {
-        let map = if access == Access::Read { None } else { source.map()? };
+        let map = access.map_of(&*source)?;
         Ok(Self { engine, source, container, access, map, tables: Arc::default() })
     }
 

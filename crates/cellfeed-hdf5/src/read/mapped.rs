@@ -7,7 +7,7 @@ use super::sparse::SparseMatrix;
 use super::{as_u64, index};
 use arrow_buffer::ScalarBuffer;
 use bytes::Bytes;
-use cellfeed_core::io::MappedFile;
+use cellfeed_core::io::{Access, MappedFile};
 use cellfeed_core::spans::Origin;
 use cellfeed_core::{Indices, Result, RowRanges, StoredRows, StoredSegment, Values, typed};
 use rayon::prelude::*;
@@ -31,6 +31,7 @@ impl SparseMatrix {
     pub(super) async fn read_mapped(
         &self,
         context: &Context,
+        access: Access,
         map: &MappedFile,
         rows: &RowRanges,
         elements: &[Range<u64>],
@@ -53,7 +54,7 @@ impl SparseMatrix {
         let wanted = wanted.concat();
         let (source, probed) = (Arc::clone(&context.source), wanted.clone());
         let resident = move || source.resident(&probed);
-        if !context.access.by_map(&context.engine, resident).await? {
+        if !access.by_map(&context.engine, resident).await? {
             return Ok(None);
         }
         let (map, parts) = (map.clone(), self.parts(rows)?);
@@ -61,7 +62,9 @@ impl SparseMatrix {
         let path = indices.path().to_owned();
         let work = move || {
             map.check()?;
-            let view = |ranges: &[Range<u64>]| view(&map, ranges);
+            let view = |ranges: &[Range<u64>]| {
+                MappedFile::reading(std::slice::from_ref(&map), || view(&map, ranges))
+            };
             let segment = |part: Part| {
                 let indices = Indices::U32(typed::<u32>(view(&part.indices)?)?);
                 let values = Values::from_bytes(value_type, view(&part.data)?)?;
@@ -74,7 +77,7 @@ impl SparseMatrix {
                 .into_par_iter()
                 .map_init(|| origin.decode(&path), |_, part| segment(part))
                 .collect::<Result<Vec<_>>>()?;
-            Ok(StoredRows::new(segments))
+            Ok(StoredRows::new(segments).within([map]))
         };
         let read = context.engine.compute(work).await;
         let read = read.map_err(|e| context.blame(e, indices.path()))?;

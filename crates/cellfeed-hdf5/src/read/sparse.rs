@@ -5,6 +5,7 @@ use super::as_u64;
 use super::convert::Convert;
 use super::mapped::SEGMENT_ROWS;
 use arrow_buffer::ScalarBuffer;
+use cellfeed_core::io::Access;
 use cellfeed_core::{
     Error, Indices, ReadCost, Result, RowCheck, RowOffsets, RowRanges, StoredRows, StoredSegment,
     ValueType, Values, typed,
@@ -75,10 +76,16 @@ impl SparseMatrix {
 
     /// Reads rows, whose gene indices are not looked at yet: as views of the map where there is one and
     /// they are stored as they are wanted, else as one segment.
-    pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<StoredRows> {
+    pub(crate) async fn read(
+        &self,
+        context: &Context,
+        rows: &RowRanges,
+        access: Access,
+    ) -> Result<StoredRows> {
         let ranges = self.offsets.element_ranges(rows)?;
-        if let Some(map) = &context.map
-            && let Some(views) = self.read_mapped(context, map, rows, &ranges).await?
+        if access != Access::Read
+            && let Some(map) = &context.map
+            && let Some(views) = self.read_mapped(context, access, map, rows, &ranges).await?
         {
             return Ok(views);
         }

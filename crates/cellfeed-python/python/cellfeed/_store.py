@@ -78,9 +78,8 @@ def open(
         How rows come out of files that hold them as they are wanted: ``.csr`` stores, and ``.h5ad`` files
         that are not compressed. ``"map"`` saves a copy, ``"read"`` does not wait for one page after the
         other where the file is not in memory, and ``"auto"`` takes for each fetch what serves it better.
-        Default: ``"auto"`` of ``.csr``, ``"read"`` of ``.h5ad``, where ``"auto"`` is up to twice as fast;
-        but if a file that is mapped is written anew in its place meanwhile, as ``AnnData.write_h5ad``
-        does, the process ends with SIGBUS, where a read raises an error.
+        Default: ``"auto"``. A file that is written anew in its place meanwhile, as
+        ``AnnData.write_h5ad`` does, raises `OSError` either way.
     storage_options
         Settings of the object store, as ``{"endpoint": "http://host:9000", "region": "eu-west-1"}`` or
         ``{"skip_signature": True}``; they go before environment variables. Stores that are pickled, as

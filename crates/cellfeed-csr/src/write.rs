@@ -38,7 +38,7 @@ pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<
             "a .csr store has no chunks: every row is read by itself",
         ));
     }
-    let staging = Staging::folder(path, options.overwrite())?;
+    let staging = Staging::folder(path, options.overwrite(), crate::backend::looks_like)?;
     let folder = staging.path();
     let matrices = new
         .matrices

@@ -17,17 +17,11 @@ pub enum Reader {
 }
 
 /// Options of [`Hdf5Backend::open`](crate::Hdf5Backend::open).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Hdf5Options {
     pub(crate) reader: Reader,
     pub(crate) root: String,
     pub(crate) access: Access,
-}
-
-impl Default for Hdf5Options {
-    fn default() -> Self {
-        Self { reader: Reader::default(), root: String::new(), access: Access::default() }
-    }
 }
 
 impl Hdf5Options {

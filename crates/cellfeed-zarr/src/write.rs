@@ -51,7 +51,7 @@ pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<
             return Err(Error::invalid_input(why).with("element", &matrix.key));
         }
     }
-    let staging = Staging::folder(path, options.overwrite())?;
+    let staging = Staging::folder(path, options.overwrite(), crate::backend::looks_like)?;
     let mut tree = Tree::new(staging.path());
     let matrices = new.matrices.iter();
     let matrices =

@@ -267,7 +267,11 @@ pub(crate) enum Format {
 /// Looks at the first bytes.
 fn sniff(path: &Path) -> Result<Format> {
     let io = |e| Error::io("cannot open", e).with("file", path.display());
-    if path.metadata().map_err(io)?.is_dir() {
+    let found = path.metadata().map_err(io)?;
+    if !found.is_dir() && !found.is_file() {
+        return Ok(Format::Other("this is a device, a pipe or a socket"));
+    }
+    if found.is_dir() {
         let has = |name: &str| path.join(name).exists();
         // A folder that has what either kind of raw CSR store must have.
         if has("header.json") || (has("row_ptr.npy") && has("col_ptr.npy") && has("data.npy")) {

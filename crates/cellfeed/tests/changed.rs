@@ -1,7 +1,7 @@
 //! Files that are cut short, or written anew, while a loader has them mapped: an error that names the
 //! file, and no minibatch of anything else than what was there.
 #![cfg(all(target_os = "linux", feature = "hdf5", feature = "csr"))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use cellfeed::io::Access;
 use cellfeed::{Digest, ErrorKind, LoaderOptions, OpenOptions, Plan, PlanOptions, Strategy};

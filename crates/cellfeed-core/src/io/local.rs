@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::IoSliceMut;
 use std::num::NonZeroU64;
 use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -49,7 +50,9 @@ impl LocalFile {
     pub fn open(path: &Path, engine: Arc<Engine>) -> Result<Self> {
         let location = path.display().to_string();
         let open = || -> std::io::Result<(File, std::fs::Metadata)> {
-            let file = File::open(path)?;
+            // A pipe that nobody writes to would be waited for.
+            let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+            let file = File::options().read(true).custom_flags(flags).open(path)?;
             let metadata = file.metadata()?;
             Ok((file, metadata))
         };
@@ -57,6 +60,10 @@ impl LocalFile {
             open().map_err(|e| Error::io("cannot open", e).with("file", &location))?;
         if metadata.is_dir() {
             return Err(Error::invalid_input("this is a folder, not a file").with("file", location));
+        }
+        if !metadata.is_file() {
+            let what = "this is a device, a pipe or a socket, not a file";
+            return Err(Error::invalid_input(what).with("file", location));
         }
         let len = metadata.len();
         let modified = metadata.modified().ok();
@@ -385,7 +392,16 @@ mod tests {
         let engine = Arc::new(Engine::default());
         let error = LocalFile::open(Path::new("/nowhere/x"), Arc::clone(&engine)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        let error = LocalFile::open(temp.path().parent().unwrap(), engine).unwrap_err();
+        let folder = temp.path().parent().unwrap();
+        let error = LocalFile::open(folder, Arc::clone(&engine)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        for odd in [&pipe, Path::new("/dev/zero")] {
+            let error = LocalFile::open(odd, Arc::clone(&engine)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
     }
 }

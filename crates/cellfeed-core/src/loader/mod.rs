@@ -176,6 +176,9 @@ impl Loader {
     }
 }
 
+/// More fetches are never read ahead, whatever the options say: memory ends before.
+const MOST_AHEAD: usize = 1024;
+
 impl Inner {
     /// Runs epochs to their end or to the first error, which ends the queue.
     async fn drive(&self, epochs: Range<u64>, share: Share, queue: &Queue) {
@@ -200,8 +203,19 @@ impl Inner {
         share: Share,
         mut planned: mpsc::Sender<Result<FetchPlan>>,
     ) {
+        let plan = &self.plan;
+        let is_whole = |epoch| {
+            plan.first_minibatch(epoch) == 0 && plan.n_fetches_of(epoch) == plan.n_fetches()
+        };
         let numbers = epochs
-            .flat_map(|epoch| share.fetches(&self.plan, epoch).map(move |fetch| (epoch, fetch)));
+            .map(|epoch| {
+                let mut fetches = share.fetches(plan, epoch).peekable();
+                let goes_on = fetches.peek().is_some() || !is_whole(epoch);
+                (goes_on, fetches.map(move |fetch| (epoch, fetch)))
+            })
+            // Whole epochs are alike: after one of nothing, of endless epochs, comes nothing ever.
+            .take_while(|(goes_on, _)| *goes_on)
+            .flat_map(|(_, fetches)| fetches);
         for (i, (epoch, k)) in numbers.enumerate() {
             let plan = self.plan.clone();
             let work = move || {
@@ -232,7 +246,8 @@ impl Inner {
     /// that is far away.
     fn read_ahead(&self) -> usize {
         let liked = self.backend.hints().concurrency;
-        self.options.read_ahead.unwrap_or(if liked > 2 { liked } else { 1 })
+        let ahead = self.options.read_ahead.unwrap_or(if liked > 2 { liked } else { 1 });
+        ahead.min(MOST_AHEAD)
     }
 
     /// How many fetches are read at the same time. More would share the same cores and disk, and
@@ -328,7 +343,7 @@ impl Inner {
         let mut begun = None;
         while let Some(fetch) = fetched.next().await {
             let fetch = match fetch {
-                Ok(fetch) => Arc::new(fetch),
+                Ok(fetch) => fetch,
                 Err(error) => {
                     queue.push(Err(error)).await;
                     return;
@@ -346,12 +361,17 @@ impl Inner {
             let done = first.saturating_sub(fetch.plan.first_minibatch());
             let done = usize::try_from(done).unwrap_or(usize::MAX).min(n);
             let together = fetch.gathered_together(layout, output, self.engine.threads());
-            // The stream owns the fetch, so that its memory is free once its last gather is done.
+            // The last task has the fetch alone, so that its memory is free once that is done, and not when
+            // somebody has taken its minibatches.
+            let mut owner = Some(Arc::new(fetch));
             let groups = futures::stream::iter((done..n).step_by(together))
                 .map(move |first| {
-                    let (fetch, recycler) = (Arc::clone(&fetch), Arc::clone(recycler));
-                    let recipe = self.recipe.clone();
+                    let is_last = first.saturating_add(together) >= n;
+                    let fetch = if is_last { owner.take() } else { owner.clone() };
+                    let (recycler, recipe) = (Arc::clone(recycler), self.recipe.clone());
                     self.engine.compute(move || {
+                        let gone = || Error::internal("a fetch that was gathered before");
+                        let fetch = fetch.ok_or_else(gone)?;
                         let these = first..n.min(first + together);
                         let plan = &fetch.plan;
                         let mut doing = spans::gather(plan.epoch(), plan.number(), these.len());

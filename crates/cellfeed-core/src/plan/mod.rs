@@ -161,6 +161,7 @@ impl Plan {
         // Sizes are checked before the table is made.
         options.fetch_size(Some(b))?;
         let (n, given) = if replacement {
+            options.check_drawn_blocks(b)?;
             let table = weighted::Table::new(weights, &subset, b)?;
             (draws.unwrap_or(subset.n_cells()), Given::Draws(table))
         } else {

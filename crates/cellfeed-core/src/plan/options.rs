@@ -66,6 +66,17 @@ impl PlanOptions {
         self
     }
 
+    /// Refuses blocks, all of whose draws are made at once, that are out of proportion to a fetch.
+    pub(super) fn check_drawn_blocks(&self, block_size: u64) -> Result<()> {
+        let cells = self.fetch_size(Some(block_size))?;
+        if block_size > cells.max(1 << 20) {
+            return Err(Error::invalid_input(format!(
+                "blocks of {block_size} cells are larger than a fetch, of {cells}; lower block_size"
+            )));
+        }
+        Ok(())
+    }
+
     /// Checks the sizes and gives the cells of a fetch.
     pub(super) fn fetch_size(&self, block_size: Option<u64>) -> Result<u64> {
         positive(self.batch_size, "batch_size")?;

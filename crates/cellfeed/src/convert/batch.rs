@@ -134,8 +134,11 @@ impl Part {
     }
 }
 
+/// Bytes that each cell of a batch takes besides its values.
+pub(super) const CELL_BYTES: u64 = 64;
+
 /// Cells from `start` on, at most `most`, as many as hold no more than `memory`; `held` says what they
-/// would.
+/// would. No cell is taken to hold less than [`CELL_BYTES`].
 pub(super) fn fit(
     order: &Order,
     start: u64,
@@ -143,7 +146,8 @@ pub(super) fn fit(
     memory: u64,
     held: impl Fn(&BatchRows) -> Result<u64>,
 ) -> Result<BatchRows> {
-    let mut n = most.max(1);
+    // Before their numbers are made, which of a hundred million takes gigabytes.
+    let mut n = most.min(memory / CELL_BYTES).max(1);
     loop {
         let batch = order.rows(start, n)?;
         let bytes = held(&batch)?;
@@ -252,7 +256,7 @@ impl Reader {
         let last = self.fitted.load(Relaxed);
         let guess = if last == 0 { most } else { most.min(last.saturating_add(last / 4)) };
         let batch = fit(order, start, guess, self.memory / 2, |batch| {
-            let mut held = batch.rows.n_rows().saturating_mul(64);
+            let mut held = batch.rows.n_rows().saturating_mul(CELL_BYTES);
             for part in &self.matrices {
                 let part = part.held(&self.store, &batch.rows, batch.order.is_some())?;
                 held = held.saturating_add(part);

@@ -273,8 +273,10 @@ async fn run(
         let read = async {
             if next < n_obs { reader.read(order, next).await.map(Some) } else { Ok(None) }
         };
-        let (returned, following) = futures::try_join!(write, read)?;
-        (writer, ahead, done) = (returned, following, next);
+        // Both to their end: a writer that is still at work when the other fails would leave what it has
+        // written behind.
+        let (returned, following) = futures::join!(write, read);
+        (writer, ahead, done) = (returned?, following?, next);
         if !progress(Progress { stage: Stage::Writing, cells: done, n_obs }) {
             return Err(Error::cancelled());
         }

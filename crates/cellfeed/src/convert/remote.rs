@@ -30,7 +30,7 @@ pub(super) fn convert(
         ErrorKind::Io | ErrorKind::NotFound => e.with("staging", folder.display()),
         _ => e,
     };
-    let staging = Staging::folder(&folder.join("cellfeed-upload"), true).map_err(blame)?;
+    let staging = Staging::scratch(&folder.join("cellfeed-upload")).map_err(blame)?;
     // Others share that folder, and need not see these cells.
     std::fs::set_permissions(staging.path(), Permissions::from_mode(0o700))
         .map_err(|e| blame(Error::io("cannot close to others", e)))?;

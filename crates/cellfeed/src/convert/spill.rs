@@ -7,7 +7,7 @@
 //! which are large and in file order, and put in order in memory. All reading and writing is of long
 //! runs, and each byte is written once and read once.
 
-use super::batch::{BatchRows, Order, Part, fit};
+use super::batch::{BatchRows, CELL_BYTES, Order, Part, fit};
 use crate::Store;
 use crate::transpose::at;
 use cellfeed_core::io::{ByteSource, LocalFile, Staging};
@@ -271,7 +271,7 @@ impl Spill {
         let starts = cut(store, parts, &shapes, order, memory)?;
         let cells = Cells::new(order, &starts, shapes.iter().any(|s| s.by_columns))?;
         let cells = Arc::new(cells);
-        let folder = Staging::folder(destination, true)?;
+        let folder = Staging::scratch(destination)?;
         let mut matrices = Vec::with_capacity(parts.len());
         let share = |done: u64, number: usize| {
             let all = order.n_obs().saturating_mul(wide(number)) + done;
@@ -390,7 +390,7 @@ fn cut(
     let means = parts.iter().zip(shapes).map(|(p, s)| mean(p, s)).collect::<Result<Vec<_>>>()?;
     let held = |batch: &BatchRows| -> Result<u64> {
         let n = batch.rows.n_rows();
-        let mut held = n.saturating_mul(64);
+        let mut held = n.saturating_mul(CELL_BYTES);
         for ((part, shape), mean) in parts.iter().zip(shapes).zip(&means) {
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let nnz = match &part.transposed {
@@ -440,7 +440,9 @@ async fn set_aside(
             Ok(writer)
         });
         let read = async { if end < n_obs { next(end).await.map(Some) } else { Ok(None) } };
-        (writer, ahead) = futures::try_join!(write, read)?;
+        // Both to their end, as in conversion: what is set aside goes with its writer.
+        let (returned, following) = futures::join!(write, read);
+        (writer, ahead) = (returned?, following?);
         start = end;
         if !progress(end) {
             return Err(Error::cancelled());

@@ -107,3 +107,17 @@ fn golden_weighted() {
 
 const GOLDEN_WEIGHTED: [&[u64]; 5] =
     [&[9, 9, 3, 11], &[4, 4, 3, 4], &[14, 12, 7, 12], &[6, 8, 13, 13], &[18, 19, 18]];
+
+#[test]
+fn drawn_blocks_out_of_proportion_are_refused() {
+    let options = PlanOptions::default().with_batch_size(4).with_fetch_factor(2);
+    for block in [1 << 62, u64::MAX, (1 << 20) + 1] {
+        let weights = Weights::of_cells(vec![1.0; 30]).unwrap();
+        let plan = Plan::weighted(Subset::all(30), weights, strategy(block, None), &options);
+        let error = plan.unwrap_err();
+        assert!(error.to_string().contains("lower block_size"), "{error}");
+    }
+    let weights = Weights::of_cells(vec![1.0; 30]).unwrap();
+    let plan = Plan::weighted(Subset::all(30), weights, strategy(100, None), &options).unwrap();
+    assert_eq!(plan.fetch(0, 0).unwrap().minibatches().flatten().count(), 8);
+}

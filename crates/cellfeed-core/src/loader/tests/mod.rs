@@ -1,5 +1,7 @@
 //! The loader over the in-memory store: order, content, types, memory, errors, shutdown.
 
+mod ends;
+
 use super::queue::{Queue, n_bytes};
 use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, Transform, X};
 use crate::io::{Engine, EngineOptions};

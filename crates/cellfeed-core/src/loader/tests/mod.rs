@@ -1,5 +1,6 @@
 //! The loader over the in-memory store: order, content, types, memory, errors, shutdown.
 
+#[cfg(test)]
 mod ends;
 
 use super::queue::{Queue, n_bytes};

@@ -195,7 +195,7 @@ def save(result, path):
 
 
 # Options that say where something is, or nothing of the runs.
-PLACES = ("stores", "by_map", "contestants", "folder", "cellfeed", "roofline", "note", "out")
+PLACES = ("stores", "by_reads", "contestants", "folder", "cellfeed", "roofline", "note", "out")
 
 
 def keep(args, what, summaries, runs, **more):

@@ -1,4 +1,4 @@
-"""One epoch of annbatch over a collection in Zarr, in shuffled slices; prints JSON.
+"""Epochs of annbatch over a collection in Zarr, in shuffled slices; prints JSON.
 
     python annbatch_stream.py COLLECTION.zarr [--slice-rows 512] [--slices 32] [--batch-size 64]
     python annbatch_stream.py COLLECTION.zarr --from-h5ad atlas.h5ad
@@ -93,12 +93,17 @@ def main():
         return
     window = args.slice_rows * args.slices
     meter = measure.Meter(args, opened, imported)
-    for minibatch in loader:
-        x = minibatch["X"]
-        # Reading is done for all slices in memory at once: to stop in between would be unfair.
-        whole = (meter.cells + x.shape[0]) % window == 0
-        if meter.took(x.shape[0], x.data, may_stop=whole):
-            break
+    stop = False
+    while not stop:
+        seen = 0
+        for minibatch in loader:
+            x = minibatch["X"]
+            seen += x.shape[0]
+            # Reading is done for all slices in memory at once: to stop in between would be unfair.
+            stop = meter.took(x.shape[0], x.data, may_stop=seen % window == 0)
+            if stop:
+                break
+        stop = stop or meter.elapsed >= args.seconds
     meter.report("annbatch", "anndata", "zarr", "zarrs", "numpy", "scipy")
 
 

@@ -37,7 +37,7 @@ def main():
     loader = AnnLoader(AnnCollection([adata]), batch_size=args.batch_size, shuffle=True)
     opened = time.perf_counter() - start
     meter = measure.Meter(args, opened, imported)
-    for view in loader:
+    for view in measure.epochs(args, loader):
         x = view.X
         values = x.to_dense().numpy() if hasattr(x, "to_dense") else numpy.asarray(x)
         if meter.took(x.shape[0], values, nnz=numpy.count_nonzero(values)):

@@ -1,4 +1,4 @@
-"""One epoch of Hugging Face datasets over Parquet shards of Tahoe-100M's layout; prints JSON.
+"""Epochs of Hugging Face datasets over Parquet shards of Tahoe-100M's layout; prints JSON.
 
     python datasets_stream.py FOLDER [--block-size 16] [--fetch-factor 256] [--batch-size 64]
 
@@ -27,17 +27,23 @@ def shards(folder):
     return [str(path) for path in found]
 
 
-def fetches(args, rng, n):
-    """The rows of each fetch, sorted, and the same in the order of its minibatches."""
-    import numpy as np
+class Fetches:
+    """The rows of each fetch of an epoch, sorted, and the same in the order of its minibatches."""
 
-    starts = rng.permutation(np.arange(0, n, args.block_size))
-    blocks = args.batch_size * args.fetch_factor // args.block_size
-    for k in range(0, len(starts), blocks):
-        begins = np.sort(starts[k : k + blocks])
-        rows = (begins[:, None] + np.arange(args.block_size)).ravel()
-        rows = rows[rows < n]
-        yield rows, rng.permutation(rows)
+    def __init__(self, args, rng, n):
+        self.args, self.rng, self.n = args, rng, n
+
+    def __iter__(self):
+        import numpy as np
+
+        block_size = self.args.block_size
+        starts = self.rng.permutation(np.arange(0, self.n, block_size))
+        blocks = self.args.batch_size * self.args.fetch_factor // block_size
+        for k in range(0, len(starts), blocks):
+            begins = np.sort(starts[k : k + blocks])
+            rows = (begins[:, None] + np.arange(block_size)).ravel()
+            rows = rows[rows < self.n]
+            yield rows, self.rng.permutation(rows)
 
 
 def cut(rows, batch_size):
@@ -68,7 +74,7 @@ def main():
     rng = np.random.default_rng(args.seed)
     if args.label:
         labels = measure.labels_of(args.labels_of, args.label)
-        orders = (order for _, order in fetches(args, rng, len(labels)))
+        orders = (order for _, order in Fetches(args, rng, len(labels)))
         measure.entropy(
             (labels[rows] for order in orders for rows in cut(order, args.batch_size)), args.batch_size
         )
@@ -90,7 +96,7 @@ def main():
     opened = time.perf_counter() - start
 
     meter = measure.Meter(args, opened, imported)
-    for rows, order in fetches(args, rng, len(dataset)):
+    for rows, order in measure.epochs(args, Fetches(args, rng, len(dataset))):
         fetched = dataset[rows]
         if args.access == "arrow":
             genes = fetched["genes"].combine_chunks()

@@ -3,7 +3,7 @@
 A script makes its loader and then goes
 
     meter = Meter(args, opened)
-    for minibatch in loader:
+    for minibatch in epochs(args, loader):
         if meter.took(cells, values):
             break
     meter.report("peer", "numpy")
@@ -29,6 +29,14 @@ def options(parser):
         "--label", metavar="COLUMN",
         help="measure no speed: print the entropy of this column in minibatches",
     )
+
+
+def epochs(args, loader):
+    """Minibatches of one epoch after the other, for as long as is asked for; of one if nothing is."""
+    while True:
+        yield from loader
+        if not args.seconds:
+            return
 
 
 def peak_rss():

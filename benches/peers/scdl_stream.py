@@ -1,4 +1,4 @@
-"""One epoch of BioNeMo SCDL over a memory-mapped folder, in random order; prints JSON.
+"""Epochs of BioNeMo SCDL over a memory-mapped folder, in random order; prints JSON.
 
     python scdl_stream.py FOLDER [--batch-size 64] [--seconds 10]
 
@@ -53,7 +53,7 @@ def main():
         dataset, collate_fn=collate_sparse_matrix_batch, generator=generator(), **shuffled
     )
     meter = measure.Meter(args, opened, imported)
-    for minibatch in loader:
+    for minibatch in measure.epochs(args, loader):
         if meter.took(minibatch.shape[0], minibatch.values().numpy()):
             break
     meter.report("bionemo-scdl", "torch", "numpy")

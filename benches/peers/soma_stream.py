@@ -61,8 +61,10 @@ def main():
             )
             return
         meter = measure.Meter(args, opened, imported, args.workers)
-        for x, _ in loader:
-            if meter.took(x.shape[0], x.data, may_stop=(meter.cells + x.shape[0]) % args.io_batch == 0):
+        for x, _ in measure.epochs(args, loader):
+            # The first of its buffers takes many seconds; what comes after is to be seen too.
+            whole, buffers = (meter.cells + x.shape[0]) % args.io_batch == 0, meter.cells // args.io_batch
+            if meter.took(x.shape[0], x.data, may_stop=whole and buffers >= 2):
                 break
         meter.report("tiledbsoma-ml", "tiledbsoma", "torch", "numpy", "scipy")
 

@@ -231,13 +231,15 @@ impl Plan {
         self.0.n_fetches_of(epoch)
     }
 
-    /// Minibatches of each fetch of a worker, in order.
-    fn worker_minibatches(&self, epoch: u64, worker: u64, n_workers: u64) -> PyResult<u64> {
-        let fetches = self.0.worker_fetches(worker, n_workers).map_err(raise)?;
-        let (n, f) = (self.0.n_fetches_of(epoch), self.0.fetch_factor());
-        let all = self.0.n_minibatches_of(epoch);
-        // The last may have another number than the others.
-        Ok(fetches.map(|k| if k + 1 == n { all.saturating_sub(k * f) } else { f }).sum())
+    /// The fetch and the minibatch that a worker begins with when it has yielded `skip` of its share.
+    fn worker_first(
+        &self,
+        epoch: u64,
+        worker: u64,
+        n_workers: u64,
+        skip: u64,
+    ) -> PyResult<(u64, u64)> {
+        self.0.worker_first(epoch, worker, n_workers, skip).map_err(raise)
     }
 
     /// The rows of each minibatch of a fetch, in order.

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import cellfeed
+from cellfeed._plans import Position
 from cellfeed.torch import CellDataset
 from conftest import N_OBS, N_VARS, dense, rows_of
 
@@ -166,6 +167,66 @@ def test_torchdata_s_loader_resumes_exactly(h5ad, n_workers, hooked):
         again.load_state_dict(state)
         assert seen + rows(again) == second, done
         assert len(rows(again)) == len(second)
+
+
+def marked(fetch):
+    """Every cell gets a number that only the whole fetch has."""
+    fetch.obs["fetch"] = np.full(len(fetch), fetch.rows.sum())
+    return fetch
+
+
+def marks_of(batches):
+    """Of each minibatch, whose number is the key, its rows and its mark."""
+    return {b.number: (b.rows.tolist(), set(b.obs["fetch"].tolist())) for b in batches}
+
+
+HOOKED = {"batch_size": 16, "block_size": 4, "fetch_factor": 4, "output": "numpy", "fetch_transform": marked}
+
+
+@pytest.mark.parametrize("n_workers", [1, 2, 3])
+def test_workers_transform_whole_fetches_of_an_epoch_that_goes_on(h5ad, n_workers):
+    want = marks_of(cellfeed.Loader(h5ad, **HOOKED))
+    assert all(len(mark) == 1 for _, mark in want.values())
+    for done in (5, 8, 62):
+        dataset = CellDataset(h5ad, **HOOKED)
+        batches = iter(dataset)
+        for _ in range(done):
+            next(batches)
+        again = CellDataset(h5ad, **HOOKED)
+        again.load_state_dict(dataset.state_dict())
+        left = marks_of(loader_of(again, n_workers, "fork"))
+        assert left == {number: want[number] for number in range(done, 63)}, done
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_worker_that_goes_on_transforms_whole_fetches(h5ad, world_size):
+    # On two ranks an epoch that one has begun: its fetches are others then, and fewer.
+    one = cellfeed.Loader(h5ad, **HOOKED)
+    whole = marks_of(one)
+    for done in (0, 8) if world_size == 2 else (0, 5, 8, 17):
+        loader = cellfeed.Loader(h5ad, **HOOKED, rank=0, world_size=world_size)
+        plan = loader._plan.resume(one._plan.state(0, done))
+        first, end = plan.first_minibatch(0), plan.n_minibatches_of(0)
+        assert (first, end) == ((done, 63) if world_size == 1 else (0, 32 - done // 2))
+
+        def left(worker, n_workers, skip):
+            return marks_of(loader._iterate(Position(plan, 0, first), worker, n_workers, skip))
+
+        # Without workers fetches were whole: those of an epoch that is resumed between fetches.
+        want = marks_of(loader._iterate(Position(plan, 0, first)))
+        if world_size == 1:
+            assert want == {number: whole[number] for number in range(done, 63)}
+        for n_workers in (1, 2, 3, 20):
+            seen = {}
+            for worker in range(n_workers):
+                mine = left(worker, n_workers, 0)
+                seen.update(mine)
+                assert mine == {number: want[number] for number in mine}
+                for skip in range(len(mine) + 2):
+                    later = left(worker, n_workers, skip)
+                    assert list(later) == list(mine)[skip:]
+                    assert later == {number: want[number] for number in later}, (done, worker, skip)
+            assert seen.keys() == want.keys()
 
 
 GLOO = """

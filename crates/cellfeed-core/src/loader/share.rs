@@ -18,27 +18,7 @@ impl Share {
     /// The first fetch, and the first minibatch of it, that are still to come; past the last if
     /// nothing is.
     pub(super) fn first(self, plan: &Plan, epoch: u64) -> (u64, u64) {
-        let (fetches, minibatches) = (plan.n_fetches_of(epoch), plan.n_minibatches_of(epoch));
-        let done = plan.first_minibatch(epoch);
-        // The worker's first fetch that is not wholly done.
-        let behind = (plan.first_fetch(epoch) + self.n_workers - 1)
-            .saturating_sub(self.worker % self.n_workers)
-            / self.n_workers;
-        let mut fetch = behind.saturating_mul(self.n_workers).saturating_add(self.worker);
-        let mut skip = self.skip;
-        while fetch < fetches {
-            let start = (fetch * plan.fetch_factor()).max(done);
-            // The last may have one minibatch more than the others.
-            let end =
-                if fetch + 1 == fetches { minibatches } else { (fetch + 1) * plan.fetch_factor() };
-            let len = end.saturating_sub(start);
-            if skip < len {
-                return (fetch, start + skip);
-            }
-            skip -= len;
-            fetch = fetch.saturating_add(self.n_workers);
-        }
-        (fetches, minibatches)
+        plan.first_of_worker(epoch, self.worker, self.n_workers, self.skip)
     }
 
     /// The fetches, in order.

@@ -20,6 +20,7 @@ mod strategy;
 mod stratified;
 mod subset;
 mod weighted;
+mod workers;
 
 pub use condition::Condition;
 pub use fetch::FetchPlan;
@@ -275,26 +276,6 @@ impl Plan {
     #[must_use]
     pub fn n_fetches(&self) -> u64 {
         self.rounds.n_fetches()
-    }
-
-    /// The fetches of one of several workers of this rank: every `n_workers`-th. Fetch `k` has the
-    /// same number of minibatches on every rank, so workers of the same number do too.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a worker that there is not.
-    pub fn worker_fetches(
-        &self,
-        worker: u64,
-        n_workers: u64,
-    ) -> Result<impl Iterator<Item = u64> + use<>> {
-        if worker >= n_workers {
-            return Err(Error::invalid_input(format!(
-                "worker {worker} does not exist among {n_workers}; workers count from 0"
-            )));
-        }
-        let n = self.n_fetches();
-        Ok(std::iter::successors(Some(worker), move |k| k.checked_add(n_workers))
-            .take_while(move |&k| k < n))
     }
 
     /// Fetch `k` of an epoch of this rank.

@@ -284,19 +284,14 @@ class LoaderIterator:
         self, plan: _native.Plan, worker: int, n_workers: int, skip: int
     ) -> tuple[_native.Plan, int]:
         """Goes back to the first minibatch of a fetch, which is transformed as a whole."""
-        epoch, f = self._position.epoch, self._loader._fetch_factor
-        last = plan.n_fetches_of(epoch) - 1
-        if n_workers > 1:
-            # All fetches of a worker but the epoch's last have as many minibatches.
-            whole = skip // f
-            share = plan.worker_minibatches(epoch, worker, n_workers)
-            if last >= 0 and last % n_workers == worker:
-                whole = min(whole, last // n_workers)
-            self._drop = skip - whole * f
-            return (plan, skip) if skip >= share else (plan, whole * f)
-        first = min(plan.first_minibatch(epoch) // f, max(last, 0)) * f
-        self._drop = plan.first_minibatch(epoch) - first
-        return self._loader._plan.resume(plan.state(epoch, first)) if self._drop else plan, skip
+        epoch = self._position.epoch
+        fetch, minibatch = plan.worker_first(epoch, worker, n_workers, skip)
+        first = fetch * self._loader._fetch_factor
+        if fetch == plan.n_fetches_of(epoch) or minibatch == first:
+            return plan, skip
+        # Of a plan that goes on with that fetch, the worker's share begins with it.
+        self._drop = minibatch - first
+        return self._loader._plan.resume(plan.state(epoch, first)), 0
 
     def _next_fetch(self) -> None:
         """Reads a fetch, has it transformed and cuts it."""

@@ -105,6 +105,19 @@ fn the_published_example_is_even() {
 }
 
 #[test]
+fn workers_begin_in_the_middle_of_a_fetch() {
+    let plan = Plan::new(250, Strategy::TrueRandom, &options(4, 4, false, 0)).unwrap();
+    // 63 minibatches in 16 fetches, of which five minibatches are done.
+    let resumed = plan.resume(&plan.state(1, 5).unwrap()).unwrap();
+    let first = |epoch, worker, skip| resumed.worker_first(epoch, worker, 2, skip).unwrap();
+    assert_eq!((first(1, 0, 0), first(1, 1, 0)), ((2, 8), (1, 5)));
+    assert_eq!((first(1, 1, 2), first(1, 1, 3), first(1, 1, 4)), ((1, 7), (3, 12), (3, 13)));
+    assert_eq!((first(2, 0, 5), first(2, 1, 0)), ((2, 9), (1, 4)));
+    assert_eq!((first(1, 1, 29), first(1, 1, 30)), ((15, 62), (16, 63)));
+    assert!(resumed.worker_first(1, 2, 2, 0).is_err());
+}
+
+#[test]
 fn orders_differ_between_ranks() {
     let plans = world(1000, Strategy::TrueRandom, &options(5, 5, false, 0), 4).unwrap();
     let orders: Vec<Vec<u32>> = plans

@@ -42,7 +42,7 @@ impl Labels {
     }
 }
 
-/// Begins to run a plan over labels, from an epoch on: one epoch, or so many minibatches.
+/// Begins to run a plan over labels, from an epoch on: what it has of one epoch, or so many minibatches.
 #[pyfunction]
 #[pyo3(signature = (plan, labels, *, window, epoch, minibatches))]
 pub(crate) fn diversity(
@@ -63,7 +63,8 @@ pub(crate) fn diversity(
             plan.0.n_obs()
         ));
     }
-    if plan.0.n_minibatches() == 0 {
+    let left = plan.0.n_minibatches_of(epoch) - plan.0.first_minibatch(epoch);
+    if plan.0.n_minibatches() == 0 || minibatches.unwrap_or(left) == 0 {
         return refuse("an epoch has no minibatch; lower batch_size".to_owned());
     }
     let order = plan.1.as_ref().map(|strata| strata.blocks().to_vec());
@@ -73,7 +74,7 @@ pub(crate) fn diversity(
         labels: Arc::clone(&labels.0),
         window,
         epoch,
-        wanted: minibatches.unwrap_or_else(|| plan.0.n_minibatches()),
+        wanted: minibatches.unwrap_or(left),
     };
     Work::begin(move |told| run.report(told))
 }
@@ -171,7 +172,8 @@ impl Run {
         let mut done = 0;
         let mut epoch = self.epoch;
         while done < self.wanted {
-            for k in 0..plan.n_fetches() {
+            let first = plan.first_minibatch(epoch);
+            for k in plan.first_fetch(epoch)..plan.n_fetches_of(epoch) {
                 if !told.tell(MEASURING, done, self.wanted) {
                     return Err(Error::new(ErrorKind::Cancelled, "measuring was given up"));
                 }
@@ -182,8 +184,11 @@ impl Run {
                     let part = self.labels.codes().get(at(range.start)..at(range.end));
                     codes.extend_from_slice(part.unwrap_or_default());
                 }
-                let left = usize::try_from(self.wanted - done).unwrap_or(usize::MAX);
-                for minibatch in fetch.minibatches().take(left) {
+                let usize_of = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+                // Where the plan was resumed in it, a fetch may be partly done.
+                let before = usize_of(first.saturating_sub(fetch.first_minibatch()));
+                let left = usize_of(self.wanted - done);
+                for minibatch in fetch.minibatches().skip(before).take(left) {
                     of_one.clear();
                     let position = |&p: &u32| usize::try_from(p).unwrap_or(usize::MAX);
                     of_one.extend(minibatch.iter().map(position).filter_map(|p| codes.get(p)));

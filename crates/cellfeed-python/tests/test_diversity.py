@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import cellfeed
+from cellfeed import _native
 from conftest import LISTEN, N_OBS, make
 
 SIZES = {"batch_size": 16, "block_size": 4, "fetch_factor": 5}
@@ -84,6 +85,26 @@ def test_a_collection_has_diversity_too(adata):
     assert found.expected is not None and found.deff_w < 1.5
     with pytest.raises(TypeError, match="as an array"):
         cellfeed.diversity(loader, "plate", **QUIET)
+
+
+@pytest.mark.parametrize(("done", "world_size"), [(0, 1), (7, 1), (61, 1), (40, 2)])
+def test_an_epoch_that_goes_on_is_measured_from_there(h5ad, adata, done, world_size):
+    one = cellfeed.Loader(h5ad, **SIZES)
+    loader = cellfeed.Loader(h5ad, **SIZES, rank=0, world_size=world_size)
+    store, plan = loader.store, loader._plan.resume(one._plan.state(3, done))
+    codes = adata.obs["plate"].cat.codes.to_numpy()
+    left = [rows for k in range(plan.n_fetches_of(3)) for rows in plan.fetch(3, k)]
+    left = left[plan.first_minibatch(3) :]
+    full = [rows for rows in left if len(rows) == 16]
+    labels = _native.Labels.of_column(store._native, "plate")
+    work = _native.diversity(plan, labels, window=1, epoch=3, minibatches=None)
+    found = json.loads(work.finish())
+    assert (found["n_minibatches"], found["n_partial"]) == (len(full), len(left) - len(full))
+    assert found["entropy"] == pytest.approx(np.mean([entropy(codes[rows]) for rows in full]))
+    # The next epoch is whole.
+    work = _native.diversity(plan, labels, window=1, epoch=3, minibatches=len(left) + plan.n_minibatches)
+    found = json.loads(work.finish())
+    assert found["n_minibatches"] + found["n_partial"] == len(left) + plan.n_minibatches
 
 
 def test_what_cannot_be_is_refused(h5ad):

@@ -149,7 +149,7 @@ impl Loader {
         n_workers: u64,
         skip: u64,
     ) -> Result<Minibatches> {
-        self.plan().worker_fetches(worker, n_workers).map(drop)?;
+        self.plan().worker_fetches(epoch, worker, n_workers).map(drop)?;
         self.run(epoch..epoch.saturating_add(1), Share { worker, n_workers, skip })
     }
 

@@ -4,19 +4,22 @@ use super::Plan;
 use crate::{Error, Result};
 
 impl Plan {
-    /// The fetches of one of several workers of this rank: every `n_workers`-th. Fetch `k` has the
-    /// same number of minibatches on every rank, so workers of the same number do too.
+    /// The fetches that one of several workers of this rank has of an epoch: of all fetches every
+    /// `n_workers`-th. Where the plan was [resumed](Self::resume) in it, those that are still to come, from
+    /// [`first_fetch`](Self::first_fetch) on. Fetch `k` has the same number of minibatches on every rank,
+    /// so workers of the same number do too.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a worker that there is not.
     pub fn worker_fetches(
         &self,
+        epoch: u64,
         worker: u64,
         n_workers: u64,
     ) -> Result<impl Iterator<Item = u64> + use<>> {
         check(worker, n_workers)?;
-        let n = self.n_fetches();
-        Ok(std::iter::successors(Some(worker), move |k| k.checked_add(n_workers))
+        let (first, n) = (self.fetch_of_worker(epoch, worker, n_workers), self.n_fetches_of(epoch));
+        Ok(std::iter::successors(Some(first), move |k| k.checked_add(n_workers))
             .take_while(move |&k| k < n))
     }
 

@@ -86,13 +86,31 @@ proptest! {
     }
 
     #[test]
-    fn workers_share_the_fetches_of_a_rank(n in 1u64..900, workers in 1u64..7) {
-        let plan = Plan::new(n, Strategy::TrueRandom, &options(3, 4, false, 1)).unwrap();
-        let mut all: Vec<u64> =
-            (0..workers).flat_map(|w| plan.worker_fetches(w, workers).unwrap()).collect();
-        all.sort_unstable();
-        prop_assert!(all.into_iter().eq(0..plan.n_fetches()));
-        prop_assert!(plan.worker_fetches(workers, workers).is_err());
+    fn workers_share_the_fetches_of_a_rank(
+        n in 1u64..900, workers in 1u64..7, done in 0u64..60, size in 1u64..4,
+    ) {
+        let plan = |rank, size| {
+            let options = options(3, 4, false, 1).with_rank(rank, size);
+            Plan::new(n, Strategy::TrueRandom, &options)
+        };
+        let whole = plan(0, 1).unwrap();
+        // In the middle of a fetch on one rank, between fetches on several.
+        let done = if size == 1 { done } else { done / 4 * 4 };
+        let state = whole.state(0, done.min(whole.n_minibatches())).unwrap();
+        let Some(Ok(resumed)) = plan(size - 1, size).ok().map(|plan| plan.resume(&state)) else {
+            return Ok(());
+        };
+        for (plan, epoch) in [(&whole, 0), (&resumed, 0), (&resumed, 1)] {
+            let mut all: Vec<u64> =
+                (0..workers).flat_map(|w| plan.worker_fetches(epoch, w, workers).unwrap()).collect();
+            all.sort_unstable();
+            prop_assert!(all.iter().copied().eq(plan.first_fetch(epoch)..plan.n_fetches_of(epoch)));
+            prop_assert!(all.into_iter().all(|k| plan.fetch(epoch, k).is_ok()));
+            for w in 0..workers {
+                prop_assert!(plan.worker_fetches(epoch, w, workers).unwrap().all(|k| k % workers == w));
+            }
+            prop_assert!(plan.worker_fetches(epoch, workers, workers).is_err());
+        }
     }
 }
 
@@ -102,6 +120,21 @@ fn the_published_example_is_even() {
     let strategy = Strategy::BlockShuffling { block_size: 8 };
     let plans = world(1000, strategy, &options(10, 10, false, 0), 4).unwrap();
     assert!(plans.iter().all(|plan| plan.n_minibatches() == 25 && plan.n_cells() == 250));
+}
+
+#[test]
+fn workers_of_an_epoch_that_goes_on_elsewhere_have_its_fetches() {
+    let plan = |rank, size| {
+        let options = options(4, 4, false, 0).with_rank(rank, size);
+        Plan::new(80, Strategy::TrueRandom, &options).unwrap()
+    };
+    let resumed = plan(0, 2).resume(&plan(0, 1).state(3, 8).unwrap()).unwrap();
+    // Three fetches of sixteen cells are left for two ranks: a round of two, and one that is shared.
+    let of = |epoch| -> Vec<u64> { resumed.worker_fetches(epoch, 0, 1).unwrap().collect() };
+    assert_eq!((of(3), of(4)), (vec![0, 1], vec![0, 1, 2]));
+    let mine: Vec<u64> = resumed.worker_fetches(3, 1, 2).unwrap().collect();
+    assert_eq!(mine, [1]);
+    assert!(resumed.fetch(3, 2).is_err());
 }
 
 #[test]

@@ -16,6 +16,7 @@ import pytest
 
 import cellfeed
 from conftest import LISTEN, make, rows_of
+from test_remote import Files, Server
 
 pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs /proc")
 
@@ -202,6 +203,48 @@ def test_threads_of_python_have_iterators_of_their_own(h5ad):
     for worker in workers:
         worker.join()
     assert len(found) == 4 and all(rows == list(range(1003)) for rows in found)
+
+
+class Halting(Files):
+    """Answers nothing while the server is told to wait."""
+
+    def do_GET(self):
+        self.server.open.wait()
+        try:
+            super().do_GET()
+        except ConnectionError:
+            pass
+
+
+@pytest.fixture
+def halting(h5ad):
+    """A server of the store, which can be halted, and the store's URL."""
+    with Server(("127.0.0.1", 0), Halting) as served:
+        served.folder, served.asked, served.open = h5ad.parent, [], threading.Event()
+        served.open.set()
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield served, f"http://127.0.0.1:{served.server_port}/{h5ad.name}"
+        served.open.set()
+        served.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("hook", [None, "fetch_transform", "batch_transform"])
+def test_a_second_thread_is_refused_and_the_first_goes_on(halting, hook):
+    server, url = halting
+    hooks = {} if hook is None else {hook: lambda batch: batch}
+    loader = cellfeed.Loader(url, batch_size=16, fetch_factor=2, **hooks)
+    server.open.clear()
+    batches, found = iter(loader), []
+    waiting = threading.Thread(target=lambda: found.extend(batches))
+    waiting.start()
+    time.sleep(0.2)
+    with pytest.raises(RuntimeError, match="another thread"):
+        next(batches)
+    server.open.set()
+    waiting.join()
+    assert sorted(rows_of(found)) == list(range(1003))
 
 
 @pytest.mark.parametrize("where", ["waiting", "looping"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -234,6 +235,7 @@ class LoaderIterator:
     ) -> None:
         self._loader = loader
         self._position = position
+        self._turn = threading.Lock()
         # Minibatches of the worker's share that were yielded, those that are skipped included.
         self.yielded = skip
         self._cut: deque[Any] = deque()
@@ -256,6 +258,15 @@ class LoaderIterator:
         return self
 
     def __next__(self) -> Any:
+        # A second thread is refused before it can take a part of what the first has begun, or end it.
+        if not self._turn.acquire(blocking=False):
+            raise RuntimeError("another thread waits for this iterator; give each thread its own")
+        try:
+            return self._advance()
+        finally:
+            self._turn.release()
+
+    def _advance(self) -> Any:
         loader = self._loader
         try:
             if loader._fetch_transform is None:

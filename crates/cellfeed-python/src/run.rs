@@ -12,8 +12,10 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::task::{Context, Poll, Waker};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 /// What an iterator has while it runs.
 struct Running {
@@ -25,9 +27,13 @@ struct Running {
 /// The minibatches of an epoch, or of a worker's share of it, in order.
 #[pyclass(frozen, module = "cellfeed._native")]
 pub(crate) struct Run {
+    /// Locked for a moment at a time, and never while Python's lock is waited for or Python's code may
+    /// run: other threads lock it with Python's lock in their hands.
     running: Owned<Mutex<Option<Running>>>,
-    /// Seconds that were waited, when it has ended.
-    waited: Mutex<f64>,
+    /// Held by the one thread that waits for a minibatch; others try it and are refused.
+    turn: Mutex<()>,
+    /// Nanoseconds that were waited.
+    waited: AtomicU64,
     /// For each obs column, whether values may be missing.
     missing: Vec<bool>,
 }
@@ -152,7 +158,7 @@ impl Run {
         let waker = Waker::from(Arc::clone(&signal));
         let running = Running { stream: run.into_stream(), signal, waker };
         let running = Owned::new(Mutex::new(Some(running)));
-        Ok(Self { running, waited: Mutex::new(0.0), missing })
+        Ok(Self { running, turn: Mutex::default(), waited: AtomicU64::new(0), missing })
     }
 
     fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
@@ -166,36 +172,44 @@ impl Run {
         }
     }
 
-    /// Seconds that were waited so far.
+    /// Seconds that were waited so far, of waits that are over.
     #[getter]
     fn waited(&self) -> PyResult<f64> {
-        let running = self.running.get()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let ended = || *self.waited.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(running.as_ref().map_or_else(ended, |r| r.stream.waited().as_secs_f64()))
+        self.running.get()?;
+        Ok(Duration::from_nanos(self.waited.load(Relaxed)).as_secs_f64())
     }
 
-    /// Ends the run and its thread; nothing more comes.
+    /// Ends the run and its thread; nothing more comes, also to a thread that waits.
     fn close(&self, py: Python<'_>) {
         // In a child of the process there is nothing to end.
         if let Ok(running) = self.running.get() {
-            py.detach(|| self.end(&mut running.lock().unwrap_or_else(PoisonError::into_inner)));
+            let ended = lock(running).take();
+            end(py, ended);
         }
     }
 }
 
-impl Run {
-    /// Drops the stream, which ends its thread, and keeps how long it was waited for.
-    fn end(&self, running: &mut Option<Running>) {
-        if let Some(ended) = running.take() {
-            let waited = ended.stream.waited().as_secs_f64();
-            *self.waited.lock().unwrap_or_else(PoisonError::into_inner) = waited;
-        }
-    }
+/// The lock, which is held for a moment only.
+fn lock(running: &Mutex<Option<Running>>) -> MutexGuard<'_, Option<Running>> {
+    running.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
+/// Drops the stream, which ends its thread, and tells who waits for it.
+fn end(py: Python<'_>, ended: Option<Running>) {
+    if let Some(Running { stream, signal, .. }) = ended {
+        py.detach(|| {
+            drop(stream);
+            signal.wake();
+        });
+    }
+}
+
+impl Run {
     /// Waits for the next minibatch.
     fn advance(&self, py: Python<'_>) -> PyResult<Option<Minibatch>> {
-        let mut running = match self.running.get()?.try_lock() {
-            Ok(running) => running,
+        let running = self.running.get()?;
+        let _turn = match self.turn.try_lock() {
+            Ok(turn) => turn,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => {
                 return Err(PyRuntimeError::new_err(
@@ -203,23 +217,27 @@ impl Run {
                 ));
             }
         };
-        loop {
+        let (error, ended) = loop {
+            let mut running = lock(running);
             let Some(Running { stream, signal, waker }) = running.as_mut() else {
                 return Ok(None);
             };
-            match Pin::new(stream).poll_next(&mut Context::from_waker(waker)) {
+            let polled = Pin::new(&mut *stream).poll_next(&mut Context::from_waker(waker));
+            let waited = u64::try_from(stream.waited().as_nanos()).unwrap_or(u64::MAX);
+            self.waited.store(waited, Relaxed);
+            match polled {
                 Poll::Ready(Some(Ok(minibatch))) => return Ok(Some(minibatch)),
-                Poll::Ready(Some(Err(error))) => {
-                    self.end(&mut running);
-                    return Err(raise(error));
+                Poll::Ready(Some(Err(error))) => break (Some(error), running.take()),
+                Poll::Ready(None) => break (None, running.take()),
+                Poll::Pending => {
+                    let signal = Arc::clone(signal);
+                    drop(running);
+                    signal.wait(py)?;
                 }
-                Poll::Ready(None) => {
-                    self.end(&mut running);
-                    return Ok(None);
-                }
-                Poll::Pending => signal.wait(py)?,
             }
-        }
+        };
+        end(py, ended);
+        error.map_or(Ok(None), |error| Err(raise(error)))
     }
 
     fn item<'py>(&self, py: Python<'py>, minibatch: Minibatch) -> PyResult<Item<'py>> {

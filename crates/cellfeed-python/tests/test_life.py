@@ -230,6 +230,84 @@ def halting(h5ad):
         thread.join()
 
 
+def says(code, told=lambda: None):
+    """What a program prints after its line `begun`, which it has a minute for: one that hangs with
+    Python's lock could not be ended from within."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "begun\n"
+        told()
+        return process.communicate("go\n", timeout=60)[0]
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_another_thread_may_look_at_an_iterator_that_waits_and_end_it(halting):
+    server, url = halting
+    code = f"""
+        import cellfeed, os, threading, time
+        loader = cellfeed.Loader({url!r}, batch_size=16, fetch_factor=2)
+        print("begun", flush=True)
+        input()
+        batches, found = iter(loader), []
+        waiting = threading.Thread(target=lambda: found.extend(batches))
+        waiting.start()
+        time.sleep(0.3)
+        print(batches.waited, repr(batches)[:9], loader.state_dict()["minibatch"])
+        began = time.monotonic()
+        batches.close()
+        waiting.join()
+        print(found, next(batches, None), batches.waited, time.monotonic() - began < 5, flush=True)
+        os._exit(0)
+    """
+    assert says(code, server.open.clear) == "0.0 <cellfeed 0\n[] None 0.0 True\n"
+
+
+def test_a_signal_handler_may_look_at_an_iterator_that_waits_and_end_it(halting):
+    server, url = halting
+    code = f"""
+        import cellfeed, os, signal
+        loader = cellfeed.Loader({url!r}, batch_size=16, fetch_factor=2)
+        print("begun", flush=True)
+        input()
+        batches = iter(loader)
+
+        def ring(*_):
+            print(batches.waited)
+            batches.close()
+
+        signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        print(next(batches, None), flush=True)
+        os._exit(0)
+    """
+    assert says(code, server.open.clear) == "0.0\nNone\n"
+
+
+def test_waits_are_counted(halting):
+    server, url = halting
+    loader = cellfeed.Loader(url, batch_size=16, fetch_factor=2)
+    server.open.clear()
+    batches = iter(loader)
+    threading.Timer(0.3, server.open.set).start()
+    assert batches.waited == 0
+    next(batches)
+    waited = batches.waited
+    assert 0.2 < waited < 30
+    list(batches)
+    in_all = batches.waited
+    assert in_all >= waited
+    batches.close()
+    assert batches.waited == in_all
+
+
 @pytest.mark.parametrize("hook", [None, "fetch_transform", "batch_transform"])
 def test_a_second_thread_is_refused_and_the_first_goes_on(halting, hook):
     server, url = halting

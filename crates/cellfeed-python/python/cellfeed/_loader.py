@@ -333,7 +333,7 @@ class LoaderIterator:
 
     @property
     def waited(self) -> float:
-        """Seconds that were spent waiting for minibatches so far."""
+        """Seconds that were spent waiting for minibatches so far. May be read in any thread."""
         return self._run.waited
 
     def state_dict(self) -> dict[str, Any]:
@@ -341,7 +341,7 @@ class LoaderIterator:
         return self._position.state()
 
     def close(self) -> None:
-        """End it, and its thread."""
+        """End it, and its thread; in any thread, also while another waits for a minibatch."""
         self._cut.clear()
         self._run.close()
 

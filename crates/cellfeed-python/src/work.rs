@@ -6,7 +6,7 @@ use cellfeed::{Error, Result};
 use pyo3::prelude::*;
 use serde_json::Value;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::task::Wake;
 use std::thread::JoinHandle;
 
@@ -32,6 +32,8 @@ impl Told {
 #[pyclass(frozen, module = "cellfeed._native")]
 pub(crate) struct Work {
     told: Arc<Told>,
+    /// Locked until the thread has ended by who waits for its end: with Python's lock it may only be
+    /// tried.
     thread: Mutex<Option<JoinHandle<Result<Value>>>>,
 }
 
@@ -73,9 +75,13 @@ impl Work {
 
     /// Waits a moment; true once it has ended. A signal handler that raises does so here.
     fn wait(&self, py: Python<'_>) -> PyResult<bool> {
-        let ended = || {
-            let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-            thread.as_ref().is_none_or(JoinHandle::is_finished)
+        let ended = || match self.thread.try_lock() {
+            Ok(thread) => thread.as_ref().is_none_or(JoinHandle::is_finished),
+            Err(TryLockError::Poisoned(poisoned)) => {
+                poisoned.into_inner().as_ref().is_none_or(JoinHandle::is_finished)
+            }
+            // Another thread waits for its end.
+            Err(TryLockError::WouldBlock) => false,
         };
         if !ended() {
             self.told.signal.wait(py)?;

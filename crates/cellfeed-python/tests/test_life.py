@@ -325,6 +325,34 @@ def test_a_second_thread_is_refused_and_the_first_goes_on(halting, hook):
     assert sorted(rows_of(found)) == list(range(1003))
 
 
+def test_another_thread_may_look_at_work_that_is_waited_for(h5ad):
+    code = f"""
+        import cellfeed, os, threading, time
+        from cellfeed import _native
+        loader = cellfeed.Loader({str(h5ad)!r})
+        labels = _native.Labels.of_column(loader.store._native, "plate")
+        work = _native.diversity(loader._plan, labels, window=1, epoch=0, minibatches=1 << 40)
+        said = []
+
+        def finish():
+            try:
+                work.finish()
+            except Exception as error:
+                said.append(str(error))
+
+        print("begun", flush=True)
+        finishing = threading.Thread(target=finish)
+        finishing.start()
+        time.sleep(0.3)
+        print([work.wait() for _ in range(3)], work.progress[2] == 1 << 40)
+        work.give_up()
+        finishing.join()
+        print(said, work.wait(), flush=True)
+        os._exit(0)
+    """
+    assert says(code) == "[False, False, False] True\n['measuring was given up'] True\n"
+
+
 @pytest.mark.parametrize("where", ["waiting", "looping"])
 def test_ctrl_c_ends_a_loop(tmp_path, where):
     path = tmp_path / "atlas.h5ad"

@@ -10,6 +10,7 @@ mod entropy;
 mod generate;
 mod inspect;
 mod interrupt;
+mod output;
 mod people;
 mod plan;
 mod remote;

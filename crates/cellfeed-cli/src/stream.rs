@@ -134,7 +134,7 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "MILLISECONDS", value_parser = people::parse_step)]
     pub(crate) step_ms: Option<Duration>,
     /// Write what each thread does when, for ui.perfetto.dev or chrome://tracing, and report where the
-    /// time went.
+    /// time went. An earlier trace of that name is replaced, no other file.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
     /// Print the report as JSON.
@@ -187,7 +187,7 @@ pub(crate) struct StreamReport {
 }
 
 pub(crate) fn run(args: &StreamArgs) -> Result<()> {
-    let traced = args.trace.as_deref().map(Trace::start).transpose()?;
+    let traced = args.trace.as_deref().map(|path| Trace::start(path, &args.stores)).transpose()?;
     let report = stream(args);
     // Of a run that failed, too.
     let spans = traced.map(Trace::finish).transpose();

@@ -1,5 +1,6 @@
 //! `--trace`: writes the spans of a run as a file for Perfetto, and adds up where the time went.
 
+use crate::output::Output;
 use crate::people::{bytes, count, say, seconds};
 use cellfeed::spans::{TARGET, is_interval};
 use cellfeed::{Error, Result};
@@ -22,6 +23,12 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// Spans that a file takes, about 400 MB of them: what comes after is added up, but not written.
 const MOST: u64 = 2_000_000;
+
+/// How a file begins.
+const HEAD: &str =
+    "[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"cellfeed\"}}";
+
+const OUTPUT: Output = Output { option: "--trace", what: "trace", begins: HEAD };
 
 /// What all spans of a name amount to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -63,8 +70,10 @@ impl Trace {
     /// before, and after a run that was killed, it has `.part` behind it, which viewers take too.
     ///
     /// # Errors
-    /// Of kind `Io` if the file cannot be made; `InvalidInput` if spans go elsewhere already.
-    pub(crate) fn start(path: &Path) -> Result<Self> {
+    /// Of kind `Io` if the file cannot be made; `InvalidInput` if it would take the place of one of the
+    /// stores or of what is no trace, or if spans go elsewhere already.
+    pub(crate) fn start(path: &Path, stores: &[String]) -> Result<Self> {
+        OUTPUT.check(path, stores)?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         let folder = folder.unwrap_or_else(|| Path::new("."));
         let name = path.file_name().ok_or_else(|| {
@@ -87,7 +96,7 @@ impl Trace {
             totals: Totals::new(),
         };
         let shared = Arc::new(Shared { began: Instant::now(), state: Mutex::new(state) });
-        shared.lock().write("[\n{\"ph\":\"M\",\"name\":\"process_name\",\"pid\":1,\"args\":{\"name\":\"cellfeed\"}}");
+        shared.lock().write(HEAD);
         let layer = Recorder(Arc::clone(&shared));
         tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer))
             .map_err(|_| Error::invalid_input("--trace: the spans of this process go elsewhere"))?;
@@ -114,6 +123,8 @@ impl Trace {
         }
         let (file, failed) = (state.file.take(), state.failed.take());
         drop(state);
+        // Something may have come there meanwhile.
+        OUTPUT.check_replaceable(&self.path)?;
         let write = || -> std::io::Result<()> {
             failed.map_or(Ok(()), Err)?;
             let Some(file) = file else { return Ok(()) };

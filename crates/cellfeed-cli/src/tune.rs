@@ -1,14 +1,17 @@
 //! `cellfeed tune`: recommends sampling settings for a store, a label and this machine.
 
+use crate::output::Output;
 use crate::people::{self, say, say_json};
 use crate::remote::Remote;
 use crate::{interrupt, tune_print};
+use cellfeed::io::Staging;
 use cellfeed::tune::{
     Candidate, Diversity, PageCache, Speed, Target, TuneOptions, TuneProgress, TuneReport,
     TuneStage, plot, tune,
 };
 use cellfeed::{Error, ErrorKind, Layout, MatrixKey, OpenOptions, OutputType, Result};
 use serde_json::{Value, json};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -91,7 +94,8 @@ pub(crate) struct TuneArgs {
     /// Seed of every random choice.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     seed: u64,
-    /// Draw speed against diversity as an SVG file; one that is there is replaced.
+    /// Draw speed against diversity as an SVG file. An earlier drawing of that name is replaced, no other
+    /// file.
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
     /// Print every setting that was looked at, not the frontier alone.
@@ -110,7 +114,7 @@ pub(crate) struct TuneArgs {
 pub(crate) fn run(args: &TuneArgs) -> Result<()> {
     let options = options(args)?;
     if let Some(path) = &args.plot {
-        check_writable(path)?;
+        PLOT.check(path, std::slice::from_ref(&args.store))?;
     }
     let report = measure(args, &options)?;
     if args.json {
@@ -120,8 +124,7 @@ pub(crate) fn run(args: &TuneArgs) -> Result<()> {
     }
     // Last: the report must not be lost to a full disk.
     let Some(path) = &args.plot else { return Ok(()) };
-    std::fs::write(path, plot(&report))
-        .map_err(|e| Error::io("cannot write the plot", e).with("file", path.display()))?;
+    write_plot(path, &plot(&report))?;
     if args.json { Ok(()) } else { say(format_args!("plot       {}", path.display())) }
 }
 
@@ -155,22 +158,17 @@ fn options(args: &TuneArgs) -> Result<TuneOptions> {
     })
 }
 
-/// A minute of work should not end with a plot that cannot be written.
-fn check_writable(path: &Path) -> Result<()> {
-    let folder = match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
-        Some(parent) => parent,
-        None => Path::new("/"),
-    };
-    if path.is_dir() || !folder.is_dir() {
-        let what = if path.is_dir() {
-            "--plot names a folder; give a file, such as tune.svg"
-        } else {
-            "--plot names a file in a folder that does not exist"
-        };
-        return Err(Error::invalid_input(what).with("file", path.display()));
-    }
-    Ok(())
+const PLOT: Output = Output { option: "--plot", what: "drawing of tune", begins: "<svg" };
+
+/// Writes the plot whole or not at all, if nothing else has come there meanwhile.
+fn write_plot(path: &Path, text: &str) -> Result<()> {
+    PLOT.check_replaceable(path)?;
+    let staging = Staging::file(path, true)?;
+    staging
+        .handle()
+        .write_all(text.as_bytes())
+        .map_err(|e| Error::io("cannot write the plot", e).with("file", path.display()))?;
+    staging.publish()
 }
 
 fn measure(args: &TuneArgs, options: &TuneOptions) -> Result<TuneReport> {

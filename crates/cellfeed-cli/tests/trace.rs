@@ -107,7 +107,10 @@ fn a_trace_that_cannot_be_written_is_said() {
     let store = atlases(folder.path()).remove(0);
     let nowhere = folder.path().join("no/such/trace.json");
     let (code, error) = fails(&["stream", &store, "--trace", nowhere.to_str().unwrap()]);
-    assert!(code != 0 && error.contains("cannot write the trace"), "{error}");
+    assert!(
+        code != 0 && error.contains("--trace names a file in a folder that does not exist"),
+        "{error}"
+    );
     // Of a run that fails there is a trace.
     let trace = folder.path().join("failed.json");
     let trace = trace.to_str().unwrap();
@@ -132,5 +135,34 @@ fn waits_of_a_slow_consumer_are_told() {
     for bad in ["-1", "x", "nan", "1e9"] {
         let step = format!("--step-ms={bad}");
         assert_eq!(fails(&["stream", &store, &step]).0, 2, "{bad}");
+    }
+}
+
+#[test]
+fn a_trace_takes_the_place_of_a_trace_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let stores = atlases(folder.path());
+    let notes = folder.path().join("notes.txt").to_str().unwrap().to_owned();
+    std::fs::write(&notes, "mine").unwrap();
+    let inside = |store: &str| format!("{store}/trace.json");
+    let zarr = stores.iter().find(|s| s.ends_with("zarr")).unwrap();
+    let before = std::fs::read(&stores[0]).unwrap();
+    for (store, target, why) in [
+        (&stores[0], stores[0].clone(), "the store that is read"),
+        (&stores[0], notes.clone(), "exists and is no trace"),
+        (&stores[1], stores[0].clone(), "exists and is no trace"),
+        (zarr, inside(zarr), "the store that is read"),
+        (zarr, zarr.clone(), "folder"),
+    ] {
+        let (code, error) = fails(&["stream", store, "--trace", &target, "-q"]);
+        assert!(code == 2 && error.contains(why), "{target}: {error}");
+    }
+    assert!(std::fs::read(&stores[0]).unwrap() == before);
+    assert_eq!(std::fs::read_to_string(&notes).unwrap(), "mine");
+    // One that the option made may be written again.
+    let trace = folder.path().join("again.json").to_str().unwrap().to_owned();
+    for _ in 0..2 {
+        out(&["stream", &stores[0], "--trace", &trace, "-q"]);
+        assert!(!events(&trace).is_empty());
     }
 }

@@ -216,3 +216,22 @@ fn wrong_words_are_explained() {
     let (_, error) = fails(&["tune", "/nowhere.h5ad", "--label", "plate"]);
     assert!(error.contains("cannot open"), "{error}");
 }
+
+#[test]
+fn a_plot_takes_the_place_of_a_plot_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = generate(folder.path(), "p.h5ad", &["--cells", "1500", "--plates", "3"]);
+    let before = std::fs::read(&store).unwrap();
+    let other = generate(folder.path(), "q.h5ad", &["--cells", "100", "--plates", "2"]);
+    for (target, why) in [(&store, "the store that is read"), (&other, "exists and is no drawing")]
+    {
+        let (code, error) = fails(&["tune", &store, "--label", "plate", "--plot", target]);
+        assert!(code == 2 && error.contains(why), "{error}");
+    }
+    assert!(std::fs::read(&store).unwrap() == before);
+    let plot = folder.path().join("p.svg").to_str().unwrap().to_owned();
+    for _ in 0..2 {
+        out(&["tune", &store, "--label", "plate", "--time-limit", "1", "--plot", &plot]);
+        assert!(std::fs::read_to_string(&plot).unwrap().starts_with("<svg"));
+    }
+}

@@ -256,15 +256,21 @@ fn a_closed_pipe_is_no_error() {
 /// Starts a command, waits until `ready`, and presses Ctrl-C.
 #[cfg(unix)]
 fn interrupt(args: &[&str], ready: impl Fn() -> bool) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cellfeed"));
+    signal(command.args(args), "-INT", ready)
+}
+
+/// Starts a command, waits until `ready`, and sends a signal.
+#[cfg(unix)]
+fn signal(command: &mut Command, signal: &str, ready: impl Fn() -> bool) -> Output {
     use std::process::Stdio;
     use std::time::{Duration, Instant};
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cellfeed"));
-    let child = command.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
     while !ready() && start.elapsed() < Duration::from_secs(60) {
         std::thread::sleep(Duration::from_millis(20));
     }
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let kill = Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap();
     assert!(kill.success());
     child.wait_with_output().unwrap()
 }
@@ -291,4 +297,39 @@ fn an_interrupted_stream_tells_how_far_it_came() {
     });
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stdout).contains("cells/s"));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_terminated_leaves_nothing_behind() {
+    for (name, code) in [("-TERM", 143), ("-HUP", 129)] {
+        let folder = tempfile::tempdir().unwrap();
+        let entries = || std::fs::read_dir(folder.path()).unwrap().count();
+        let path = folder.path().join("huge.h5ad");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cellfeed"));
+        command.args([
+            "generate",
+            path.to_str().unwrap(),
+            "--cells",
+            "50000000",
+            "--genes",
+            "2000",
+        ]);
+        let output = signal(&mut command, name, || entries() > 0);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), entries()), (Some(code), 0), "{name}: {error}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_nohup_started_goes_on_after_a_hangup() {
+    let [none, ..] = atlases();
+    let started = std::time::Instant::now();
+    let mut command = Command::new("sh");
+    let script = r#"trap "" HUP; exec "$0" stream "$1" --seconds 1.5"#;
+    command.args(["-c", script, env!("CARGO_BIN_EXE_cellfeed"), none]);
+    let output =
+        signal(&mut command, "-HUP", || started.elapsed() > std::time::Duration::from_millis(700));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 use half::f16;
 use std::sync::Arc;
 
+/// Digits of a number that people can read.
+const LONGEST_NUMBER: usize = 20;
+
 /// Where a row of a fetch lies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowRef {
@@ -114,7 +117,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
                     indices.push(gene.cast_signed());
                     out.push(value);
                 };
-                transform(recipe, row, false, &mut scratch, put)?;
+                transform(recipe, row, false, &mut scratch, put).map_err(at(number))?;
                 indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
                 continue;
             }
@@ -122,7 +125,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
                 Genes::U16(genes) => vector::extend(indices, genes, i32::from),
                 Genes::U32(genes) => vector::extend(indices, genes, u32::cast_signed),
             }
-            with_row_values!(row, values => extend(&mut out, values))?;
+            with_row_values!(row, values => extend(&mut out, values)).map_err(at(number))?;
             // Checked above: the total fits.
             indptr.push(i32::try_from(indices.len()).unwrap_or(i32::MAX));
         }
@@ -143,7 +146,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
         for ((row, &number), target) in rows.zip(out.chunks_exact_mut(width)) {
             let row = self.fetch.row(row, number, self.buffer)?;
             let Some(recipe) = self.recipe else {
-                scatter_row(row, target)?;
+                scatter_row(row, target).map_err(at(number))?;
                 continue;
             };
             let put = |gene: u32, value| {
@@ -151,7 +154,7 @@ impl<'a, R: Iterator<Item = (RowRef, &'a u64)> + Clone> Args<'a, R> {
                     *slot = value;
                 }
             };
-            transform(recipe, row, true, &mut Vec::new(), put)?;
+            transform(recipe, row, true, &mut Vec::new(), put).map_err(at(number))?;
         }
         Ok(O::data(out))
     }
@@ -197,11 +200,34 @@ fn extend<O: Output, S: Value>(out: &mut Vec<O>, values: &[S]) -> Result<()> {
 fn check<O: Output, S: Value>(values: &[S]) -> Result<()> {
     match values.iter().find(|&&v| !O::holds(v)) {
         None => Ok(()),
-        Some(v) => Err(Error::invalid_input(format!(
-            "the value {v} cannot be had as {}; ask for a wider type, f32 or f64 for example",
-            O::TYPE
-        ))),
+        Some(&v) => Err(not_held::<O, S>(v)),
     }
+}
+
+/// A value that a type does not hold, and the narrowest that does.
+pub(super) fn not_held<O: Output, S: Value>(value: S) -> Error {
+    let types = [
+        (u8::holds(value), OutputType::U8),
+        (u16::holds(value), OutputType::U16),
+        (i32::holds(value), OutputType::I32),
+        (i64::holds(value), OutputType::I64),
+        (f32::holds(value), OutputType::F32),
+    ];
+    let wide =
+        types.into_iter().find(|(holds, _)| *holds).map_or(OutputType::F64, |(_, wide)| wide);
+    let mut text = value.to_string();
+    if text.len() > LONGEST_NUMBER {
+        text = format!("{:e}", value.to_f64());
+    }
+    Error::invalid_input(format!(
+        "the value {text} cannot be had as {}; ask for {wide}, which holds it",
+        O::TYPE
+    ))
+}
+
+/// Says in which row of the store something is wrong.
+fn at(row: u64) -> impl Fn(Error) -> Error {
+    move |error| error.with_default("row", row)
 }
 
 fn scatter_row<O: Output>(row: Row<'_>, target: &mut [O]) -> Result<()> {

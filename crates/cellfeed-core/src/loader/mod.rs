@@ -28,6 +28,7 @@ use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
 use gather::Form;
 use minibatch::Recycler;
+use options::size;
 use queue::Queue;
 use share::Share;
 use std::ops::Range;
@@ -304,23 +305,30 @@ impl Inner {
         if cost.bytes_held <= budget {
             return Ok(());
         }
-        let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let needed = cost.bytes_held.saturating_add(cost.bytes_held / 5 * 3 + 8);
         let factor = self.plan.fetch_factor();
         let fits = u128::from(factor) * u128::from(budget) / u128::from(cost.bytes_held);
         let message = if fits > 0 {
             format!(
-                "a fetch of {n_rows} cells needs {} MiB, more than the memory limit of {} MiB \
-                 allows; raise the limit to {} MiB, or lower fetch_factor from {factor} to {fits}",
-                mib(cost.bytes_held),
-                mib(self.options.memory),
-                mib(needed)
+                "a fetch of {n_rows} cells needs {}, more than the memory limit of {} allows; raise the \
+                 limit to {}, or lower fetch_factor from {factor} to {fits}",
+                size(cost.bytes_held),
+                size(self.options.memory),
+                size(needed)
             )
         } else {
+            let less = match factor {
+                1 => "lower batch_size".to_owned(),
+                _ => format!(
+                    "lower fetch_factor from {factor} to 1 and raise it to about {}",
+                    size(needed.div_ceil(factor))
+                ),
+            };
             format!(
-                "even one minibatch needs more than the memory limit of {} MiB allows; raise the \
-                 limit or lower batch_size",
-                mib(self.options.memory)
+                "even one minibatch needs more than the memory limit of {} allows; raise the limit to \
+                 {}, or {less}",
+                size(self.options.memory),
+                size(needed)
             )
         };
         Err(Error::new(ErrorKind::OverBudget, message)

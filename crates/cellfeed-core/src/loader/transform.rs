@@ -1,6 +1,7 @@
 //! Transforms that are made in the gather, in the pass that copies a row: genes chosen or reordered,
 //! totals normalised, logarithms, zeros and ones.
 
+use super::gather::not_held;
 use super::minibatch::{Output, OutputType};
 use crate::schema::VarSchema;
 use crate::value::{Value, ValueType};
@@ -247,10 +248,7 @@ impl Recipe {
         if O::holds(x) {
             return Ok(O::convert(x));
         }
-        Err(Error::invalid_input(format!(
-            "the value {x} cannot be had as {}; ask for a wider type, f32 or f64 for example",
-            O::TYPE
-        )))
+        Err(not_held::<O, f64>(x))
     }
 }
 

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod ends;
+#[cfg(test)]
+mod refused;
 
 use super::queue::{Queue, n_bytes};
 use super::{Data, Layout, Loader, LoaderOptions, OutputType, ReadCost, Transform, X};

@@ -140,8 +140,12 @@ impl Labels {
     }
 }
 
-/// Refuses a column that is not there or is no label.
-pub(crate) fn check_label(schema: &Schema, column: &str) -> Result<()> {
+/// Refuses an obs column that is not there, or whose values are no labels.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) listing the columns if there is none of that name,
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a column of floats.
+pub fn check_label(schema: &Schema, column: &str) -> Result<()> {
     schema.check_obs(column)?;
     match schema.obs.iter().find(|c| c.name == column) {
         Some(found) if found.kind == ColumnKind::Float => {
@@ -213,6 +217,13 @@ impl Coder {
             out.push(code);
         }
         Ok(())
+    }
+
+    /// The values that are not missing, in the order in which they first occurred.
+    pub(crate) fn values(&self) -> Vec<&str> {
+        let missing = self.known.get(&None).copied().map(index);
+        let names = self.names.iter().enumerate().filter(|(i, _)| Some(*i) != missing);
+        names.map(|(_, name)| name.as_str()).collect()
     }
 
     fn code(&mut self, value: Option<&str>) -> Result<u32> {

@@ -22,8 +22,8 @@ pub use entropy::{
     entropy_bounds, expected_entropy_pure_blocks, expected_entropy_random,
     expected_entropy_second_order, expected_entropy_without_replacement, shares_entropy,
 };
-pub use labels::Labels;
-pub(crate) use labels::{Coder, check_label};
+pub(crate) use labels::Coder;
+pub use labels::{Labels, check_label};
 pub use meter::DiversityMeter;
 pub use structure::LabelStructure;
 pub use theory::{Expected, Sampling, expected, expected_in_order};

@@ -80,7 +80,7 @@ impl Weights {
         if let Some(row) = first {
             return Err(Error::invalid_input(format!(
                 "{without} cells have no class, the first is cell {row}; leave them out of the \
-                 subset, or give them a class of their own"
+                 subset, as by the condition 'COLUMN is present', or give them a class of their own"
             )));
         }
         // Classes outside the subset are never asked for.

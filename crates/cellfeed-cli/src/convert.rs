@@ -1,6 +1,6 @@
 //! `cellfeed convert`: a store of one format into one of another.
 
-use crate::people::{self, bytes, count, rate, say, say_json, seconds};
+use crate::people::{self, bytes, count, rate, say, say_json, seconds, shown};
 use crate::remote::{self, Remote};
 use crate::stream::JoinName;
 use crate::{interrupt, usage};
@@ -15,8 +15,8 @@ use std::time::Instant;
 /// Convert a store into another format.
 ///
 /// The format follows from the destination's ending. Everything that the format can keep is carried
-/// over: X, layers and raw, obs and var, and into .h5ad also uns, obsm and the like; what is left
-/// behind is said. The destination appears when it is complete: what is interrupted, or runs out of
+/// over: X, layers and raw, obs and var, and into .h5ad and .zarr also uns, obsm and the like; what is
+/// left behind is said. The destination appears when it is complete: what is interrupted, or runs out of
 /// disk, leaves nothing. Matrices stored by columns (CSC) are turned into rows.
 ///
 /// The destination may be in a bucket, as s3://bucket/atlas.zarr (gs://, az://). Whether it may be written
@@ -47,14 +47,14 @@ pub(crate) struct ConvertArgs {
     /// How values are compressed, in the format's own words.
     #[arg(long, value_name = "CODEC")]
     codec: Option<String>,
-    /// Rows in one chunk, about.
+    /// Approximate rows per chunk.
     #[arg(long, value_name = "ROWS")]
     chunk_rows: Option<u64>,
     /// Put all cells in random order.
     #[arg(long)]
     shuffle: bool,
     /// Seed of the random order.
-    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "shuffle")]
+    #[arg(long, value_name = "SEED", default_value_t = 0, value_parser = people::parse_seed, requires = "shuffle")]
     seed: u64,
     /// Keep this layer, and not the others; may be given several times.
     #[arg(long = "layer", value_name = "LAYER", conflicts_with = "no_layers")]
@@ -68,7 +68,8 @@ pub(crate) struct ConvertArgs {
     /// Keep this obs column, and not the others; may be given several times.
     #[arg(long, value_name = "COLUMN")]
     obs: Vec<String>,
-    /// Keep the genes whose names are in this file, one a line.
+    /// Keep the genes whose names are in this file, one a line. What no source has is said, and is no
+    /// error, other than in `stream`.
     #[arg(long, value_name = "FILE")]
     genes: Option<PathBuf>,
     /// Memory for rows that are read and written.
@@ -228,10 +229,10 @@ fn print(r: &ConvertReport) -> Result<()> {
         rate(r.cells_per_second)
     ))?;
     for dropped in &r.dropped {
-        say(format_args!("  left behind: {}: {}", dropped.path, dropped.why))?;
+        say(format_args!("  left behind: {}: {}", shown(&dropped.path), shown(&dropped.why)))?;
     }
     if !r.missing_genes.is_empty() {
-        let some = r.missing_genes.iter().take(5).map(String::as_str).collect::<Vec<_>>();
+        let some = r.missing_genes.iter().take(5).map(|name| shown(name)).collect::<Vec<_>>();
         say(format_args!(
             "  genes that were asked for and are not there: {} ({}{})",
             count(u64::try_from(r.missing_genes.len()).unwrap_or(0)),

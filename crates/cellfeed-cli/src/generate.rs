@@ -7,7 +7,7 @@ use cellfeed::hdf5::{Compression, H5adWriter, WriteOptions};
 use cellfeed::{Error, Result, ValueType};
 use serde::Serialize;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// How the chunks of X are compressed.
@@ -35,7 +35,7 @@ enum CompressionName {
     cellfeed generate --cells 1000000 --compression gzip big.h5ad\n  \
     cellfeed generate --order sorted --genes 2000 --json worst-case.h5ad")]
 pub(crate) struct GenerateArgs {
-    /// The file to write; it appears when it is complete.
+    /// The file to write, NAME.h5ad; it appears when it is complete.
     out: PathBuf,
     /// Cells. 200,000 take about 2.3 GB uncompressed.
     #[arg(long, value_name = "N", default_value_t = 200_000)]
@@ -44,7 +44,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 20_000)]
     genes: usize,
     /// Seed of every random draw.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, value_parser = crate::people::parse_seed)]
     seed: u64,
     /// Compression of X.
     #[arg(long, value_enum, default_value = "none")]
@@ -149,8 +149,23 @@ pub(crate) fn generate(
     pool.install(|| write(args, progress))
 }
 
+/// Refuses names of other formats: the file would not be what its name says.
+fn check_name(out: &Path) -> Result<()> {
+    let ending = out.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    if ["h5ad", "h5"].iter().any(|known| ending.eq_ignore_ascii_case(known)) {
+        return Ok(());
+    }
+    let h5ad = out.with_extension("h5ad");
+    Err(Error::invalid_input(format!(
+        "generate writes .h5ad; for another format generate {} and run `cellfeed convert` on that",
+        h5ad.display()
+    ))
+    .with("file", out.display()))
+}
+
 fn write(args: &GenerateArgs, mut progress: impl FnMut(u64)) -> Result<GenerateReport> {
     let start = Instant::now();
+    check_name(&args.out)?;
     if !args.force && args.out.symlink_metadata().is_ok() {
         return Err(Error::invalid_input("the file exists already; --force replaces it")
             .with("file", args.out.display()));

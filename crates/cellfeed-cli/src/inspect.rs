@@ -1,6 +1,6 @@
 //! `cellfeed inspect`: what a store holds, and what reading it randomly will cost.
 
-use crate::people::{bytes, count, say, say_json};
+use crate::people::{bytes, count, say, say_json, shown};
 use crate::remote::{self, Remote};
 use cellfeed::{
     ArrayStorage, ColumnKind, ColumnSchema, Encoding, MatrixSchema, OpenOptions, Plan, PlanOptions,
@@ -15,8 +15,8 @@ use std::collections::BTreeSet;
     cellfeed inspect atlas.h5ad\n  \
     cellfeed inspect atlas.h5ad --json | jq .obs")]
 pub(crate) struct InspectArgs {
-    /// The store: a .h5ad or 10x .h5 file, a .zarr, .parquet or .csr store, a folder of shards;
-    /// FILE.h5mu#mod/NAME for a part of MuData; or a URL, as s3://bucket/atlas.zarr.
+    /// The store: a .h5ad or 10x .h5 file, a .zarr, .parquet or .csr store, a folder of Parquet shards
+    /// as Tahoe-100M has, an SCDL folder; FILE.h5mu#mod/NAME for a part of MuData; or a URL, as s3://bucket/atlas.zarr.
     store: String,
     /// Print JSON.
     #[arg(long)]
@@ -167,16 +167,16 @@ fn to_json(store: &Store) -> Result<Value> {
 
 fn print(store: &Store) -> Result<()> {
     let schema = store.schema();
-    say(format_args!("{}", schema.location))?;
-    let writer = schema.writer.as_deref().map(|w| format!(", {w}")).unwrap_or_default();
+    say(&schema.location)?;
+    let writer = schema.writer.as_deref().map(|w| format!(", {}", shown(w))).unwrap_or_default();
     say(format_args!("  format    {}{writer}", schema.format))?;
     say(format_args!(
         "  shape     {} cells x {} genes",
         count(schema.n_obs),
         count(schema.var.n_vars)
     ))?;
-    let keys = schema.matrices.iter().map(|m| m.key.to_string().chars().count());
-    let width = keys.max().unwrap_or(0).max(9);
+    let keys = schema.matrices.iter().map(|m| shown(&m.key.to_string()).chars().count());
+    let width = keys.max().unwrap_or(0).clamp(9, 32);
     for matrix in &schema.matrices {
         print_matrix(matrix, schema.n_obs, width)?;
     }
@@ -200,7 +200,7 @@ fn print_matrix(matrix: &MatrixSchema, n_obs: u64, width: usize) -> Result<()> {
     if matrix.unreadable.is_some() && matrix.arrays.is_empty() {
         line.clear();
     }
-    say(format_args!("  {:<width$} {line}", matrix.key.to_string()))?;
+    say(format_args!("  {:<width$} {line}", shown(&matrix.key.to_string())))?;
     for array in &matrix.arrays {
         let chunk = match &array.chunk {
             Some(chunk) => {
@@ -216,7 +216,7 @@ fn print_matrix(matrix: &MatrixSchema, n_obs: u64, width: usize) -> Result<()> {
         };
         say(format_args!(
             "            {:<16} {chunk}, {codecs}, {}",
-            array.name,
+            shown(&array.name),
             bytes(array.bytes)
         ))?;
     }
@@ -244,7 +244,7 @@ fn print_columns(axis: &str, columns: &[ColumnSchema]) -> Result<()> {
             kind => kind.as_str().to_owned(),
         };
         let head = if i == 0 { axis } else { "" };
-        say(format_args!("  {head:<9} {:<width$}  {kind}", column.name))?;
+        say(format_args!("  {head:<9} {:<width$}  {kind}", shown(&column.name)))?;
     }
     Ok(())
 }

@@ -27,13 +27,16 @@ mod waits;
 /// What `cellfeed tune` says of a result and of its work, for the Python package, which says the same.
 pub use tune::{doing as tune_stage, to_json as tune_json};
 
-use cellfeed::ErrorKind;
-use clap::Parser;
+use cellfeed::{Error, ErrorKind};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser};
 use std::ffi::OsString;
+use std::path::Path;
 
 /// Quasi-random minibatches of single-cell data, straight from files that do not fit in memory.
 ///
-/// Cellfeed reads AnnData (.h5ad) and 10x Genomics (.h5) files as they are, and raw CSR stores (.csr). It shuffles blocks of
+/// Cellfeed reads AnnData in HDF5 (.h5ad) and Zarr (.zarr), 10x Genomics .h5, annbatch's collections, Parquet
+/// (.parquet, and shards as Tahoe-100M has), raw CSR stores (.csr) and SCDL folders as they are, on this
+/// machine and, but for SCDL, behind URLs (s3://, gs://, az://, https://). It shuffles blocks of
 /// neighbouring cells, reads many blocks at once, and shuffles the cells in memory: nearly as diverse
 /// as true random sampling, at a small part of its cost.
 #[derive(Debug, Parser)]
@@ -71,7 +74,9 @@ enum Command {
 /// Runs the command with these arguments, the first of which is its own name, and gives the exit code
 /// of the process. Takes over Ctrl-C, SIGTERM and SIGHUP.
 pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = match Cli::try_parse_from(args) {
+    let words: Vec<OsString> = args.into_iter().collect();
+    let parsed = grammar().try_get_matches_from(&words);
+    let command = match parsed.and_then(|found| Cli::from_arg_matches(&found)) {
         Ok(cli) => cli.command,
         Err(usage) => {
             // Help and version come this way too. If nobody reads, nothing can be said.
@@ -90,7 +95,14 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Convert(args) => convert::run(&args),
         Command::Verify(args) => match verify::run(&args) {
             Ok(code) => return code,
-            Err(error) => Err(error),
+            Err(error) => {
+                people::complain(&error);
+                // 1 is for stores that differ.
+                return match exit_code(&error, &words) {
+                    1 => verify::NOT_COMPARED,
+                    code => code,
+                };
+            }
         },
         Command::Generate(args) => generate::run(&args),
     };
@@ -100,12 +112,40 @@ pub fn main_with_args(args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) if people::is_broken_pipe(&error) => 0,
         Err(error) => {
             people::complain(&error);
-            // 2 for what the user can mend by another command line, as usage errors have.
-            match error.kind() {
-                ErrorKind::Cancelled => interrupt::exit_code(),
-                ErrorKind::InvalidInput | ErrorKind::NotFound => 2,
-                _ => 1,
-            }
+            exit_code(&error, &words)
         }
     }
+}
+
+/// The command line, with what is the same for all options.
+fn grammar() -> clap::Command {
+    // Else clap says of `--seed -1` that `-- -1` will do.
+    let negative = |arg: Arg| match arg.get_action().takes_values() && !arg.is_positional() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    Cli::command()
+        .mut_subcommands(|command| command.mut_args(negative))
+        .mut_subcommand("tune", |command| command.mut_args(remote::hidden))
+}
+
+/// The exit code of a command that failed: 2 for what the user can mend by another command line, as usage
+/// errors have.
+fn exit_code(error: &Error, words: &[OsString]) -> u8 {
+    match error.kind() {
+        ErrorKind::Cancelled => interrupt::exit_code(),
+        ErrorKind::NotFound if is_damage(error, words) => 1,
+        ErrorKind::InvalidInput | ErrorKind::NotFound => 2,
+        _ => 1,
+    }
+}
+
+/// Whether what was not found is a part of a store that was named, and not what was named.
+fn is_damage(error: &Error, words: &[OsString]) -> bool {
+    let missing = error.context().find(|(key, _)| *key == "file").map(|(_, file)| Path::new(file));
+    missing.is_some_and(|file| {
+        file.ancestors().skip(1).any(|folder| {
+            !folder.as_os_str().is_empty() && words.iter().any(|word| Path::new(word) == folder)
+        })
+    })
 }

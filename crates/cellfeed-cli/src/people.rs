@@ -2,32 +2,73 @@
 
 use cellfeed::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-/// Prints a line to standard output.
+/// Prints a line to standard output, as a terminal may have it.
 pub(crate) fn say(line: impl Display) -> Result<()> {
+    print(&clean(&line.to_string()))
+}
+
+fn print(line: &str) -> Result<()> {
     writeln!(std::io::stdout().lock(), "{line}").map_err(|e| Error::io("cannot print", e))
+}
+
+/// Characters of a text of a file that people are shown.
+const LONGEST: usize = 200;
+
+/// Characters of an error that people are shown.
+const LONGEST_ERROR: usize = 4000;
+
+/// A text of a file, as the name of a column, for people: on one line, and not too long.
+pub(crate) fn shown(text: &str) -> String {
+    clean(&cut(text, LONGEST)).replace('\n', "\\n")
+}
+
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(longest) {
+        Some((at, _)) => format!("{}...", &text[..at]).into(),
+        None => text.into(),
+    }
+}
+
+/// A text without characters that would tell a terminal what to do: they are written out. Line breaks
+/// stay.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| {
+        let turns = matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        (c.is_control() && c != '\n') || turns
+    };
+    if !text.contains(is_bad) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_bad(c) { out.extend(c.escape_default()) } else { out.push(c) }
+    }
+    out.into()
 }
 
 /// Prints a value as one line of JSON.
 pub(crate) fn say_json(value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value)
         .map_err(|e| Error::internal("cannot write JSON").caused_by(e))?;
-    say(text)
+    print(&text)
 }
 
 /// Prints an error to standard error, with its causes.
 pub(crate) fn complain(error: &Error) {
     let mut err = std::io::stderr().lock();
     // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(err, "error: {error}");
+    let plain = |text: &str| clean(&cut(text, LONGEST_ERROR)).into_owned();
+    let _ = writeln!(err, "error: {}", plain(&error.to_string()));
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let text = cause.to_string();
         if !error.to_string().contains(&text) {
-            let _ = writeln!(err, "  because: {text}");
+            let _ = writeln!(err, "  because: {}", plain(&text));
         }
         source = cause.source();
     }
@@ -128,6 +169,11 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(size as u64)
 }
 
+/// Reads a seed.
+pub(crate) fn parse_seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("a seed is a whole number from 0 to {}", u64::MAX))
+}
+
 /// Reads the milliseconds of a training step.
 pub(crate) fn parse_step(text: &str) -> Result<Duration, String> {
     let ms: f64 = text.parse().map_err(|_| "a step is a number of milliseconds".to_owned())?;
@@ -140,6 +186,17 @@ pub(crate) fn parse_step(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_of_files_do_not_command_a_terminal() {
+        assert_eq!(
+            clean("plate\x1b[31m\ttop\u{9b}\u{202e}"),
+            r"plate\u{1b}[31m\ttop\u{9b}\u{202e}"
+        );
+        assert_eq!(clean("naïve\nzwölf"), "naïve\nzwölf");
+        assert_eq!(shown("a\nb"), r"a\nb");
+        assert_eq!(shown(&"ü".repeat(5000)), "ü".repeat(200) + "...");
+    }
 
     #[test]
     fn numbers_read_well() {

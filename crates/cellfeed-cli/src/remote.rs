@@ -1,5 +1,6 @@
 //! How object stores are reached: options that every command has which opens a store.
 
+use crate::people;
 use cellfeed::{ConvertOptions, OpenOptions, Result, Store};
 use std::io::Write;
 
@@ -31,7 +32,7 @@ mod there {
         #[arg(long, value_name = "N", help_heading = "Object stores",
               value_parser = clap::value_parser!(u32).range(1..))]
         connections: Option<u32>,
-        /// Ranges at most so far apart are one request [default: 64KiB].
+        /// Merge ranges at most this far apart into one request [default: 64KiB].
         #[arg(long, value_name = "SIZE", help_heading = "Object stores", value_parser = parse_gap)]
         gap: Option<u64>,
         /// How often a request is tried before it has failed [default: 6].
@@ -182,10 +183,15 @@ mod none {
     }
 }
 
+/// Hides the options above from the help of a command to which they are of no use.
+pub(crate) fn hidden(arg: clap::Arg) -> clap::Arg {
+    if arg.get_help_heading() == Some("Object stores") { arg.hide(true) } else { arg }
+}
+
 /// Tells what went wrong without failing anything, as a cache that could not be written.
 pub(crate) fn warn(store: &Store) {
     for warning in store.engine().stats().take_warnings() {
         // Nobody is left to tell if standard error is closed.
-        let _ = writeln!(std::io::stderr().lock(), "warning: {warning}");
+        let _ = writeln!(std::io::stderr().lock(), "warning: {}", people::clean(&warning));
     }
 }

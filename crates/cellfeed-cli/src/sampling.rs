@@ -50,11 +50,11 @@ pub(crate) struct Sampling {
     /// Draw each cell at most once an epoch, for weighted and class-balanced.
     #[arg(long)]
     pub(crate) without_replacement: bool,
-    /// Drop what is left over where minibatches would not be full.
+    /// Drop the last minibatch if it is not full.
     #[arg(long)]
     pub(crate) drop_last: bool,
     /// Seed of every random choice.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, value_parser = crate::people::parse_seed)]
     pub(crate) seed: u64,
     /// The first epoch.
     #[arg(long, value_name = "EPOCH", default_value_t = 0)]

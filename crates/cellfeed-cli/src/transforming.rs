@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What is made of values and genes while rows are copied.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Transforming {
-    /// Only the genes in this file, one name a line, in its order.
+    /// Only the genes in this file, one name a line, in its order. One that the store lacks is an error.
     #[arg(long, value_name = "FILE")]
     genes: Option<PathBuf>,
     /// Scale each cell to this total over all of its genes.

@@ -1,7 +1,7 @@
 //! `cellfeed verify`: whether two stores hold the same.
 
 use crate::interrupt;
-use crate::people::{progress_bar, say, say_json};
+use crate::people::{progress_bar, say, say_json, shown};
 use crate::remote::{self, Remote};
 use cellfeed::{OpenOptions, Result, Verified, verify};
 use serde_json::json;
@@ -11,7 +11,8 @@ use serde_json::json;
 /// Names, X, layers, raw, obs and var are compared. Numbers are equal if they are the same number,
 /// whatever their types; values that are not stored are zeros; categories are compared by their text.
 /// The first difference is shown with its row, gene and both values. The exit code is 0 if the stores
-/// are equal, 1 if they differ, 2 if the command line is wrong.
+/// are equal, 1 if they differ, 2 if the command line is wrong or names what there is not, 3 if a store
+/// could not be read, so that nothing is known.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  \
     cellfeed verify atlas.h5ad atlas.csr\n  \
@@ -33,6 +34,9 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     remote: Remote,
 }
+
+/// The exit code where nothing is known, as of a damaged store.
+pub(crate) const NOT_COMPARED: u8 = 3;
 
 pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let options = args.remote.apply(OpenOptions::default())?;
@@ -69,16 +73,27 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
 
 fn print(args: &VerifyArgs, found: &Verified, equal: bool) -> Result<()> {
     if let Some(difference) = &found.difference {
+        let mut difference = difference.clone();
+        for text in [&mut difference.element, &mut difference.first, &mut difference.second] {
+            *text = shown(text);
+        }
+        for text in [&mut difference.name, &mut difference.gene].into_iter().flatten() {
+            *text = shown(text);
+        }
         say(format_args!("different: {difference}"))?;
     } else if equal {
-        say(format_args!("equal: {}", found.compared.join(", ")))?;
+        say(format_args!("equal: {}", list(&found.compared)))?;
     } else {
         say(format_args!("different: what both have is equal, but one has more"))?;
     }
     for (store, only) in [(&args.first, &found.only_first), (&args.second, &found.only_second)] {
         if !only.is_empty() {
-            say(format_args!("  only in {store}: {}", only.join(", ")))?;
+            say(format_args!("  only in {store}: {}", list(only)))?;
         }
     }
     Ok(())
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| shown(name)).collect::<Vec<_>>().join(", ")
 }

@@ -81,20 +81,31 @@ pub(crate) fn run(args: &DemoArgs) -> Result<()> {
     tell(&report)?;
     say(
         "4. Block shuffling: blocks of 16 neighbouring cells in random order, 64 minibatches read at \
-         once,\n   cells shuffled in memory. Diverse and fast: this is what Cellfeed is for.",
+         once,\n   cells shuffled in memory. Nearly as diverse, and fast.",
     )?;
-    let words = ["--fetch-factor", "64", "--digest"];
+    let words = ["--strategy", "block-shuffling", "--fetch-factor", "64"];
+    tell(&run(&words)?)?;
+    say(
+        "5. Stratified, 256 minibatches read at once, each fetch with blocks from all over the file. \
+         This is what\n   you get if you say nothing else: as diverse as true random, in fewer and \
+         larger reads.",
+    )?;
+    let words = ["--digest"];
     let report = run(&words)?;
     tell(&report)?;
-    say("5. The same again: equal seeds give equal minibatches, whatever the machine is doing.")?;
     let again = run(&words)?;
     let same = report.digest.is_some() && report.digest == again.digest;
     if !same {
         return Err(Error::internal("two runs with the same seed differ; please report this"));
     }
-    say(format_args!("   digest {}, twice.\n", report.digest.unwrap_or_default()))?;
+    say(format_args!(
+        "   Once more: digest {}, twice.\n   Equal seeds give equal minibatches, whatever the machine is \
+         doing.\n",
+        report.digest.unwrap_or_default()
+    ))?;
     say(
-        "Now your own file:\n   cellfeed inspect FILE.h5ad\n   cellfeed stream FILE.h5ad --label COLUMN",
+        "Now your own file:\n   cellfeed inspect FILE.h5ad\n   cellfeed stream FILE.h5ad --label COLUMN\n   cellfeed \
+         tune FILE.h5ad --label COLUMN",
     )
 }
 

@@ -39,8 +39,9 @@ pub(crate) struct EntropyArgs {
     label: String,
     #[command(flatten)]
     sampling: Options,
-    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14' or 'drug ==
-    /// a,b'; may be given several times, all must hold.
+    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14', 'drug ==
+    /// a,b' (any of them), 'n_genes >= 500' or 'cell_type is present' (or missing); may be given several
+    /// times, all must hold.
     #[arg(long, value_name = "CONDITION")]
     subset: Vec<String>,
     /// Measure so many minibatches, of several epochs if one has fewer [default: one epoch].

@@ -7,6 +7,7 @@ use crate::trace::{self, Totals, Trace};
 use crate::transforming::Transforming;
 use crate::waits::Waits;
 use crate::{interrupt, usage};
+use cellfeed::diversity::check_label;
 use cellfeed::io::Access;
 use cellfeed::spans::TARGET;
 use cellfeed::{
@@ -84,8 +85,9 @@ pub(crate) struct StreamArgs {
     pub(crate) join: JoinName,
     #[command(flatten)]
     pub(crate) sampling: Sampling,
-    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14' or 'drug ==
-    /// a,b'; may be given several times, all must hold.
+    /// Only cells for which a condition on an obs column holds, such as 'plate != plate14', 'drug ==
+    /// a,b' (any of them), 'n_genes >= 500' or 'cell_type is present' (or missing); may be given several
+    /// times, all must hold.
     #[arg(long, value_name = "CONDITION")]
     pub(crate) subset: Vec<String>,
     /// The matrix: a layer's name, raw, or X.
@@ -96,7 +98,8 @@ pub(crate) struct StreamArgs {
     /// An obs column to load; may be given several times.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) obs: Vec<String>,
-    /// An obs column whose entropy within minibatches is reported.
+    /// An obs column whose entropy within minibatches is reported: categories, text, whole numbers or
+    /// booleans.
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label: Option<String>,
     /// Layout of minibatches: csr or dense.
@@ -121,7 +124,7 @@ pub(crate) struct StreamArgs {
     #[arg(long, value_name = "SECONDS", conflicts_with = "epochs")]
     pub(crate) seconds: Option<f64>,
     /// How many epochs.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) epochs: u64,
     /// Print one hash over all minibatches: the same for any thread count, memory or format.
     #[arg(long)]
@@ -223,6 +226,9 @@ pub(crate) fn stream(args: &StreamArgs) -> Result<StreamReport> {
     let start = Instant::now();
     let store = open(args)?;
     let open_seconds = start.elapsed().as_secs_f64();
+    if let Some(label) = &args.label {
+        check_label(store.schema(), label)?;
+    }
     let plan = args.sampling.plan(&store, store.subset(&args.subset)?)?;
     // The label is loaded whether or not it is among the columns asked for.
     let mut columns = args.obs.clone();

@@ -48,7 +48,7 @@ enum CacheName {
     disk, the store's own pages are thrown out of the page cache, which slows down other programs that\n\
     read it just then; --page-cache warm never does that. docs/tune.md explains how it predicts.")]
 pub(crate) struct TuneArgs {
-    /// The store, in any format that `stream` reads.
+    /// The store, in any format that `stream` reads, on this machine.
     store: String,
     /// The obs column that minibatches should mix: categories, text, whole numbers or booleans.
     #[arg(long, value_name = "COLUMN")]
@@ -88,11 +88,11 @@ pub(crate) struct TuneArgs {
     /// Which state of the system's page cache decides.
     #[arg(long, value_enum, default_value = "auto")]
     page_cache: CacheName,
-    /// How long to measure, about; with less the predictions are rougher, and it says how rough.
+    /// Seconds to measure; less makes predictions rougher.
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0, allow_negative_numbers = true)]
     time_limit: f64,
     /// Seed of every random choice.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    #[arg(long, value_name = "SEED", default_value_t = 0, value_parser = people::parse_seed)]
     seed: u64,
     /// Draw speed against diversity as an SVG file. An earlier drawing of that name is replaced, no other
     /// file.

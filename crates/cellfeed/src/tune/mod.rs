@@ -68,6 +68,13 @@ pub fn tune(
     progress: &mut dyn FnMut(TuneProgress) -> bool,
 ) -> Result<TuneReport> {
     options.check()?;
+    if uri.contains("://") {
+        return Err(Error::invalid_input(
+            "tune times this machine's disk and page cache, and reads no URLs; tune a copy of the store, \
+             or of a part of it, on this machine",
+        )
+        .with("file", uri));
+    }
     let mut watch = Watch::new(progress, options.time_limit);
     watch.stage(TuneStage::Reading, 1)?;
     let store = open(uri, &options.open.clone().with_keep_bytes(options.memory / 4))?;
@@ -90,10 +97,10 @@ pub fn tune(
         return Err(Error::new(
             ErrorKind::OverBudget,
             format!(
-                "not even fetches of one minibatch fit in a memory limit of {} MiB; raise it to {} \
-                 MiB, or lower batch_size",
-                options.memory >> 20,
-                least.div_ceil(1 << 20)
+                "not even fetches of one minibatch fit in a memory limit of {}; raise it to {}, or lower \
+                 batch_size",
+                size(options.memory),
+                size(least)
             ),
         )
         .with("file", &schema.location));
@@ -133,5 +140,14 @@ fn describe(column: &str, labels: &Labels, batch_size: u64) -> LabelFacts {
         n_runs: structure.n_runs(),
         mean_run_of_a_cell: structure.mean_run_of_a_cell(),
         longest_run: structure.longest_run(),
+    }
+}
+
+/// Bytes in a unit in which they can be given back as a limit that is no smaller.
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..0xA0_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
     }
 }

@@ -134,18 +134,26 @@ fn grammar() -> clap::Command {
 fn exit_code(error: &Error, words: &[OsString]) -> u8 {
     match error.kind() {
         ErrorKind::Cancelled => interrupt::exit_code(),
-        ErrorKind::NotFound if is_damage(error, words) => 1,
-        ErrorKind::InvalidInput | ErrorKind::NotFound => 2,
+        ErrorKind::InvalidInput | ErrorKind::NotFound if !is_damage(error, words) => 2,
         _ => 1,
     }
 }
 
-/// Whether what was not found is a part of a store that was named, and not what was named.
+/// Whether what is wrong is a part of a store that was named, and not what was named.
 fn is_damage(error: &Error, words: &[OsString]) -> bool {
-    let missing = error.context().find(|(key, _)| *key == "file").map(|(_, file)| Path::new(file));
-    missing.is_some_and(|file| {
-        file.ancestors().skip(1).any(|folder| {
-            !folder.as_os_str().is_empty() && words.iter().any(|word| Path::new(word) == folder)
-        })
-    })
+    let context = |key| error.context().find(|(k, _)| *k == key).map(|(_, value)| value);
+    let named = |what: &str| words.iter().any(|word| word == what);
+    let inside = context("file").filter(|file| !named(file)).is_some_and(|file| {
+        let mut folders = Path::new(file).ancestors().skip(1).filter(|f| !f.as_os_str().is_empty());
+        folders.any(|folder| words.iter().any(|word| Path::new(word) == folder))
+    });
+    // Elements of a file are named by what is behind #, by the names of layers and columns, and the matrix by
+    // that of a gene which it lacks.
+    let words_name = |element: &str| {
+        let last = element.rsplit('/').next().unwrap_or(element);
+        let mut text = words.iter().map(|word| word.to_string_lossy());
+        text.any(|word| word == last || word.contains('#') || word.starts_with("--genes"))
+    };
+    let lacks = context("element").is_some_and(|element| !words_name(element));
+    inside || (error.kind() == ErrorKind::NotFound && lacks)
 }

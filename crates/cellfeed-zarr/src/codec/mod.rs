@@ -61,6 +61,23 @@ impl Codec {
             Self::Crc32c => "crc32c",
         }
     }
+
+    /// How many bytes an encoded one can become, at most.
+    fn most(self) -> u64 {
+        match self {
+            // A run of 128 KiB in four bytes; blosc may have zstd within.
+            Self::Zstd | Self::Blosc => 1 << 15,
+            Self::Gzip | Self::Zlib => 1040,
+            Self::Lz4 => 256,
+            Self::Crc32c => 1,
+        }
+    }
+}
+
+/// How many bytes one that went through all of these codecs can become, at most: a shape that asks for
+/// more is a lie.
+pub(crate) fn most(codecs: &[Codec]) -> u64 {
+    codecs.iter().fold(1, |most, codec| most.saturating_mul(codec.most()))
 }
 
 /// Codecs of a v2 array.

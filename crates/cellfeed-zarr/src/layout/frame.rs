@@ -21,10 +21,20 @@ pub(crate) struct Frame {
     /// Those that cannot be read are among them.
     pub(crate) schema: Vec<ColumnSchema>,
     pub(crate) n_rows: u64,
+    /// Whether the index has the bytes for so many rows.
+    pub(crate) vouched: bool,
 }
 
-fn vector(context: &Context, path: &str, n: u64) -> Result<Arc<Array>> {
-    let array = array(context, path)?;
+/// How many values a column must have, and whether an array that has its bytes has so many.
+#[derive(Debug, Clone, Copy)]
+struct Length {
+    n: u64,
+    vouched: bool,
+}
+
+fn vector(context: &Context, path: &str, Length { n, vouched }: Length) -> Result<Arc<Array>> {
+    let mut array = array(context, path)?;
+    array.vouched = vouched;
     if array.meta.shape != [n] {
         return Err(array.blame(Error::corrupt(format!(
             "the shape is {:?} where {n} values should be",
@@ -42,6 +52,8 @@ pub(super) fn frame(context: &Context, path: &str) -> Result<Frame> {
     }
     let index = found.text("_index").unwrap_or("_index").to_owned();
     let (head, n_rows) = column_of(context, path, &index, None)?;
+    let vouched = head.values().has_its_bytes(context);
+    let length = Length { n: n_rows, vouched };
     let order: Vec<String> = match found.attributes.get("column-order").and_then(|o| o.as_array()) {
         Some(list) => list.iter().filter_map(|n| n.as_str().map(str::to_owned)).collect(),
         None => members(root(context), path)?
@@ -51,7 +63,7 @@ pub(super) fn frame(context: &Context, path: &str) -> Result<Frame> {
     };
     let (mut columns, mut schema) = (Vec::new(), Vec::new());
     for name in order {
-        match column_of(context, path, &name, Some(n_rows)) {
+        match column_of(context, path, &name, Some(length)) {
             Ok((column, _)) => {
                 schema.push(column.schema.clone());
                 columns.push(column);
@@ -63,7 +75,7 @@ pub(super) fn frame(context: &Context, path: &str) -> Result<Frame> {
             }),
         }
     }
-    Ok(Frame { index: head, columns, schema, n_rows })
+    Ok(Frame { index: head, columns, schema, n_rows, vouched })
 }
 
 /// Opens a table of records, whose index is its first field.
@@ -73,6 +85,7 @@ fn record_frame(context: &Context, found: &Node, dtype: &serde_json::Value) -> R
     let [n_rows] = table.meta.shape[..] else {
         return Err(table.blame(Error::corrupt("a table of records is no list")));
     };
+    let vouched = table.has_its_bytes(context);
     let table = Arc::new(table);
     let (mut all, mut schema) = (Vec::new(), Vec::new());
     for field in fields {
@@ -106,7 +119,7 @@ fn record_frame(context: &Context, found: &Node, dtype: &serde_json::Value) -> R
         return Err(table.blame(Error::unsupported("a table of records has no field that is read")));
     }
     let index = all.remove(0);
-    Ok(Frame { index, columns: all, schema, n_rows })
+    Ok(Frame { index, columns: all, schema, n_rows, vouched })
 }
 
 /// The path of another element beside one.
@@ -124,20 +137,27 @@ fn kind_of(kind: Kind) -> ColumnKind {
     }
 }
 
-/// A column and its length, which must be `n` where that is known.
-fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Result<(Column, u64)> {
+/// A column and its length, which must be as is `known`.
+fn column_of(
+    context: &Context,
+    frame: &str,
+    name: &str,
+    known: Option<Length>,
+) -> Result<(Column, u64)> {
     let path = join(frame, name);
     let found = need(context, &path)?;
-    let length = |array: &Array| match (array.meta.shape.as_slice(), n) {
-        ([have], Some(n)) if *have != n => {
+    let length = |array: &Array| match (array.meta.shape.as_slice(), known) {
+        ([have], Some(Length { n, .. })) if *have != n => {
             Err(array.blame(Error::corrupt(format!("the column has {have} values, not {n}"))))
         }
         ([have], _) => Ok(*have),
         (shape, _) => Err(array.blame(Error::corrupt(format!("a column has the shape {shape:?}")))),
     };
+    let vouched = known.is_some_and(|length| length.vouched);
     let schema = |kind| ColumnSchema { name: name.to_owned(), kind, encoding: found.encoding() };
-    let categorical = |codes: Array, categories: &str, ordered: bool| {
+    let categorical = |mut codes: Array, categories: &str, ordered: bool| {
         let n = length(&codes)?;
+        codes.vouched = vouched;
         integers(codes.meta.kind, &[]).map_err(|e| codes.blame(e))?;
         let texts = block_on(categories_of(context, categories))?;
         let kind = ColumnKind::Categorical { categories: Arc::new(texts), ordered };
@@ -145,7 +165,7 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
     };
     let ordered = |node: &Node| node.attributes.get("ordered").and_then(serde_json::Value::as_bool);
     if found.array.is_some() {
-        let values = Array::new(ArrayMeta::new(&found)?);
+        let mut values = Array::new(ArrayMeta::new(&found)?);
         // anndata 0.7: codes, with the path of their categories.
         if let Some(categories) = found.text("categories") {
             let categories = if node(root(context), &join(frame, categories))?.is_some() {
@@ -157,11 +177,9 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
             return categorical(values, &categories, ordered);
         }
         let n = length(&values)?;
+        values.vouched = vouched;
+        let kind = kind_of(values.meta.kind);
         let source = Source::Plain { values: Arc::new(values), mask: None };
-        let kind = match &source {
-            Source::Plain { values, .. } => kind_of(values.meta.kind),
-            _ => ColumnKind::Integer,
-        };
         return Ok((Column::new(schema(kind), source), n));
     }
     match found.text("encoding-type") {
@@ -171,9 +189,13 @@ fn column_of(context: &Context, frame: &str, name: &str, n: Option<u64>) -> Resu
             ordered(&found).unwrap_or(false),
         ),
         Some("nullable-integer" | "nullable-boolean" | "nullable-string-array") => {
-            let values = Arc::new(array(context, &join(&path, "values"))?);
+            let mut values = array(context, &join(&path, "values"))?;
             let n = length(&values)?;
-            let mask = vector(context, &join(&path, "mask"), n)?;
+            values.vouched = vouched;
+            // An index's own values vouch for its mask, of which nothing is written if none is missing.
+            let vouched = vouched || values.has_its_bytes(context);
+            let values = Arc::new(values);
+            let mask = vector(context, &join(&path, "mask"), Length { n, vouched })?;
             if mask.meta.kind != Kind::Bool {
                 return Err(mask.blame(Error::corrupt("a mask is not bool")));
             }
@@ -191,7 +213,8 @@ async fn categories_of(context: &Context, path: &str) -> Result<Vec<String>> {
         return texts_of(context, &Arc::new(array(context, path)?)).await;
     }
     let values = Arc::new(array(context, &join(path, "values"))?);
-    let mask = vector(context, &join(path, "mask"), values.meta.len())?;
+    let length = Length { n: values.meta.len(), vouched: values.has_its_bytes(context) };
+    let mask = vector(context, &join(path, "mask"), length)?;
     if mask.read_all(context).await?.iter().any(|&missing| missing != 0) {
         return Err(mask.blame(Error::corrupt("a category is missing")));
     }

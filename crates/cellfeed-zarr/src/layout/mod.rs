@@ -73,12 +73,13 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     let var_schema = Arc::new(var_schema(context, &var)?);
     let mut matrices = Vec::new();
     let mut schemas = Vec::new();
-    let mut wanted = vec![(MatrixKey::X, join(at, "X"), Arc::clone(&var_schema))];
+    let x_genes = Axis { schema: Arc::clone(&var_schema), vouched: var.vouched };
+    let mut wanted = vec![(MatrixKey::X, join(at, "X"), x_genes.clone())];
     let layers = join(at, "layers");
     if node(root(context), &layers)?.is_some() {
         for name in members(root(context), &layers)? {
             let path = join(&layers, &name);
-            wanted.push((MatrixKey::Layer(name), path, Arc::clone(&var_schema)));
+            wanted.push((MatrixKey::Layer(name), path, x_genes.clone()));
         }
     }
     let mut raw_var = None;
@@ -89,7 +90,8 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     {
         let genes = frame(context, &join(&raw.path, "var"))?;
         let schema = Arc::new(self::var_schema(context, &genes)?);
-        wanted.push((MatrixKey::Raw, join(&raw.path, "X"), schema));
+        let genes_of_raw = Axis { schema, vouched: genes.vouched };
+        wanted.push((MatrixKey::Raw, join(&raw.path, "X"), genes_of_raw));
         raw_var = Some(genes);
     }
     for (key, path, genes) in wanted {
@@ -97,7 +99,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
         if found.text("encoding-type") == Some("null") {
             continue;
         }
-        match matrix(context, &found, &key, n_obs, &genes) {
+        match matrix(context, &found, &key, &obs, &genes) {
             Ok((schema, matrix)) => {
                 schemas.push(schema);
                 matrices.push((key, matrix));
@@ -109,7 +111,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
                     encoding: Encoding::Dense,
                     value_type: ValueType::F32,
                     nnz: None,
-                    var: genes,
+                    var: genes.schema,
                     arrays: Vec::new(),
                     unreadable: Some(e.message().to_owned()),
                 });
@@ -154,14 +156,21 @@ fn var_schema(context: &Context, var: &Frame) -> Result<VarSchema> {
     Ok(VarSchema { n_vars: var.n_rows, names, columns: var.schema.clone() })
 }
 
+/// The genes of a matrix, and whether their names have the bytes for so many.
+#[derive(Debug, Clone)]
+struct Axis {
+    schema: Arc<VarSchema>,
+    vouched: bool,
+}
+
 fn matrix(
     context: &Context,
     found: &Node,
     key: &MatrixKey,
-    n_obs: u64,
-    genes: &Arc<VarSchema>,
+    obs: &Frame,
+    genes: &Axis,
 ) -> Result<(MatrixSchema, Matrix)> {
-    let n_vars = genes.n_vars;
+    let (n_obs, n_vars) = (obs.n_rows, genes.schema.n_vars);
     let check = |shape: &[u64]| {
         if shape == [n_obs, n_vars] {
             return Ok(());
@@ -175,13 +184,14 @@ fn matrix(
         encoding,
         value_type,
         nnz,
-        var: Arc::clone(genes),
+        var: Arc::clone(&genes.schema),
         arrays,
         unreadable,
     };
     if found.array.is_some() {
         let mut array = Array::new(ArrayMeta::new(found)?);
         check(&array.meta.shape)?;
+        array.vouched = obs.vouched && genes.vouched;
         array.measure(context)?;
         let value_type = value_type(&array)?;
         let arrays = vec![array.meta.storage(array.stored)];
@@ -231,6 +241,7 @@ fn matrix(
     data.strict = true;
     indices.strict = n_indices > 1;
     indptr.strict = !data.meta.is_empty();
+    indptr.vouched = if by_columns { genes.vouched } else { obs.vouched };
     for array in [&mut indptr, &mut indices, &mut data] {
         array.measure(context)?;
     }

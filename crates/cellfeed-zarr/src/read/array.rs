@@ -1,4 +1,11 @@
 //! An array: read whole here; in parts by `sparse` and `dense`.
+//!
+//! No memory is taken because a header says so. Values that compress to nothing, and chunks of fill
+//! values, which are not written at all, are nothing unusual, so an array's own files tell little about
+//! its length. Names of cells and genes differ, and cannot be so few bytes: it is their files that vouch
+//! for the length of everything that has a value for each. Where nothing vouches, an array that is read
+//! whole is held against its files as if it were names, one that is read in parts against what its
+//! codecs can make of them at most.
 
 use super::locate::Located;
 use super::shard::Indexes;
@@ -6,12 +13,22 @@ use super::{Context, as_u64, grid, text, to_usize};
 use crate::codec;
 use crate::meta::array::ArrayMeta;
 use crate::meta::dtype::Kind;
+use crate::meta::join;
 use bytes::Bytes;
+use cellfeed_core::io::Entry;
 use cellfeed_core::{Error, Result, ValueType};
 use std::sync::Arc;
 
 /// Stored bytes in memory at a time while an array is read whole.
 const WAVE_BYTES: u64 = 8 << 20;
+
+/// What any array may say, in bytes and in chunks.
+const SMALL: u64 = 16 << 20;
+const FEW_CHUNKS: u64 = 1 << 20;
+/// Chunks of an array that others vouch for.
+const MOST_CHUNKS: u64 = 1 << 22;
+/// How many bytes one of a file can be of values that differ.
+const OF_NAMES: u64 = 4096;
 
 /// An array that can be read.
 #[derive(Debug)]
@@ -19,6 +36,8 @@ pub(crate) struct Array {
     pub(crate) meta: ArrayMeta,
     /// Whether a file that is not there is an error, not so many fill values.
     pub(crate) strict: bool,
+    /// Whether its length is that of another array which has the bytes for it, or no more than a limit.
+    pub(crate) vouched: bool,
     /// Bytes of its files, where they were looked at.
     pub(crate) stored: u64,
     pub(super) indexes: Indexes,
@@ -26,7 +45,7 @@ pub(crate) struct Array {
 
 impl Array {
     pub(crate) fn new(meta: ArrayMeta) -> Self {
-        Self { meta, strict: false, stored: 0, indexes: Indexes::default() }
+        Self { meta, strict: false, vouched: false, stored: 0, indexes: Indexes::default() }
     }
 
     pub(crate) fn blame(&self, error: Error) -> Error {
@@ -45,32 +64,61 @@ impl Array {
         (mean + mean / 8).min(self.most_stored()).saturating_mul(chunks)
     }
 
+    /// Bytes that it says it has. Text of any length has its length at least.
+    pub(crate) fn says(&self) -> u64 {
+        let size = as_u64(self.meta.kind.size().unwrap_or(4));
+        self.meta.len().saturating_mul(size)
+    }
+
+    fn n_chunks(&self) -> u64 {
+        self.meta.grid().into_iter().fold(1, u64::saturating_mul)
+    }
+
+    /// Bytes of its files, without those that say what it is.
+    fn held(&self, context: &Context) -> u64 {
+        let about = ["zarr.json", ".zarray", ".zattrs"].into_iter().map(|name| {
+            match context.files.look(&join(&self.meta.path, name)) {
+                Ok(Some(Entry::File(length))) => length,
+                _ => 0,
+            }
+        });
+        let about = about.fold(0, u64::saturating_add);
+        context.files.bytes_below(&self.meta.path).saturating_sub(about)
+    }
+
+    /// Whether its files have the bytes for its length, if its values are no two alike.
+    pub(crate) fn has_its_bytes(&self, context: &Context) -> bool {
+        let says = self.says();
+        (says <= SMALL && self.n_chunks() <= FEW_CHUNKS) || says / OF_NAMES <= self.held(context)
+    }
+
+    fn implausible(&self, held: u64) -> Error {
+        let says = self.says();
+        self.blame(Error::corrupt(format!(
+            "the array says {says} bytes, but its files have {held}"
+        )))
+    }
+
     /// Refuses an array that says far more than its files can hold, before it is read whole.
     fn check_plausible(&self, context: &Context) -> Result<()> {
-        let size = as_u64(self.meta.kind.size().unwrap_or(4));
-        let says = self.meta.len().saturating_mul(size);
-        if says <= 16 << 20 && self.meta.grid().iter().product::<u64>() <= 1 << 20 {
+        if (self.vouched && self.n_chunks() <= MOST_CHUNKS) || self.has_its_bytes(context) {
             return Ok(());
         }
-        let held = context.files.bytes_below(&self.meta.path);
-        self.check_held(says, held)
+        Err(self.implausible(self.held(context)))
     }
 
-    fn check_held(&self, says: u64, held: u64) -> Result<()> {
-        if says > 16 << 20 && says / 4096 > held {
-            return Err(self.blame(Error::corrupt(format!(
-                "the array says {says} bytes, but its files have {held}"
-            ))));
-        }
-        Ok(())
-    }
-
-    /// Takes note of the bytes of its files, and refuses an array that says far more than they can
-    /// hold: what is read of it will be given room by what it says.
+    /// Takes note of the bytes of its files, and refuses an array that says more than they can become:
+    /// what is read of it will be given room by what it says.
     pub(crate) fn measure(&mut self, context: &Context) -> Result<()> {
         self.stored = context.files.bytes_below(&self.meta.path);
-        let size = as_u64(self.meta.kind.size().unwrap_or(4));
-        self.check_held(self.meta.len().saturating_mul(size), self.stored)
+        if self.vouched || self.says() <= SMALL {
+            return Ok(());
+        }
+        let held = self.held(context);
+        if self.says() / codec::most(&self.meta.codecs) > held {
+            return Err(self.implausible(held));
+        }
+        Ok(())
     }
 
     /// The whole array, of elements with a size, in row-major order.
@@ -81,14 +129,23 @@ impl Array {
         let located = Located::find(self, context, chunks.clone()).await?;
         let located = Arc::new(located);
         let mut out = vec![0; to_usize(self.meta.len()).saturating_mul(item)];
-        for wave in located.waves(WAVE_BYTES) {
+        for wave in located.waves(WAVE_BYTES, 0) {
             let stored = located.read(wave.clone()).await?;
             let (this, located) = (Arc::clone(self), Arc::clone(&located));
             let chunks = chunks.get(wave.clone()).unwrap_or_default().to_vec();
             let work = move || {
+                let (shape, inner) = (&this.meta.shape, &this.meta.inner);
                 for ((i, chunk), stored) in wave.zip(chunks).zip(&stored) {
-                    let bytes = this.decode(stored.as_deref()).map_err(|e| located.blame(i, e))?;
-                    grid::place(&mut out, &bytes, &this.meta.shape, &this.meta.inner, &chunk, item);
+                    let Some(stored) = stored else {
+                        let fill = this.fill_item().map_err(|e| located.blame(i, e))?;
+                        // Zeros are there.
+                        if fill.iter().any(|byte| *byte != 0) {
+                            grid::fill(&mut out, &fill, shape, inner, &chunk);
+                        }
+                        continue;
+                    };
+                    let bytes = this.decode(Some(stored)).map_err(|e| located.blame(i, e))?;
+                    grid::place(&mut out, &bytes, shape, inner, &chunk, item);
                 }
                 Ok(out)
             };
@@ -112,7 +169,7 @@ impl Array {
         let located = Located::find(self, context, chunks.clone()).await?;
         let located = Arc::new(located);
         let mut out = Vec::new();
-        for wave in located.waves(WAVE_BYTES) {
+        for wave in located.waves(WAVE_BYTES, 0) {
             let stored = located.read(wave.clone()).await?;
             let (this, located) = (Arc::clone(self), Arc::clone(&located));
             let work = move || {
@@ -145,7 +202,9 @@ impl Array {
         self.check_plausible(context)?;
         let chunks = grid::all(&self.meta.grid());
         let located = Arc::new(Located::find(self, context, chunks).await?);
-        for wave in located.waves(WAVE_BYTES) {
+        // What a wave becomes is in memory too, and may be many times as much.
+        let each = as_u64(self.meta.chunk_bytes().unwrap_or(0)) / 8;
+        for wave in located.waves(WAVE_BYTES, each) {
             let stored = located.read(wave.clone()).await?;
             let (this, located) = (Arc::clone(self), Arc::clone(&located));
             let work = move || {

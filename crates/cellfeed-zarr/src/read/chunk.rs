@@ -73,7 +73,8 @@ impl Array {
         Ok(bytes)
     }
 
-    fn fill_item(&self) -> Result<Vec<u8>> {
+    /// The bytes of a fill value.
+    pub(super) fn fill_item(&self) -> Result<Vec<u8>> {
         let fill = &self.meta.fill;
         let odd = || Error::unsupported(format!("the fill value {fill} is not read"));
         let zero = fill.is_null()

@@ -42,6 +42,15 @@ impl Column {
         Self { schema, source, kept: Mutex::default() }
     }
 
+    /// The array that has a value for each row.
+    pub(crate) fn values(&self) -> &Array {
+        match &self.source {
+            Source::Plain { values: array, .. }
+            | Source::Categorical { codes: array }
+            | Source::Field { table: array, .. } => array,
+        }
+    }
+
     /// The column at some rows.
     pub(crate) async fn read(&self, context: &Context, rows: &RowRanges) -> Result<ArrayRef> {
         let whole = self.whole(context).await?;

@@ -26,6 +26,9 @@ const ELSEWHERE: [&str; 5] = ["X", "layers", "obs", "var", "raw"];
 const DEPTH: usize = 64;
 const ELEMENTS: usize = 1 << 20;
 
+/// So much an array may say whatever its files have: all that is read together has a limit besides.
+const VOUCHED: u64 = 1 << 30;
+
 /// A described element, by its path below the AnnData group.
 struct Plan {
     path: String,
@@ -192,7 +195,11 @@ impl Planner<'_> {
         if let Kind::Record(_) = array.meta.kind {
             return Err(Error::unsupported("a table of records is not carried over"));
         }
-        array.measure(self.context)?;
+        array.vouched = array.says() <= VOUCHED;
+        // What takes more is not taken for damage of the whole store.
+        array.measure(self.context).map_err(|e| Error::unsupported(e.message().to_owned()))?;
+        // From here on it is the limit that says how much memory there is.
+        array.vouched = true;
         let text = matches!(array.meta.kind, Kind::Text | Kind::Fixed(_) | Kind::Bytes(_));
         let mut attributes = self.attributes(path, &found.attributes);
         if !inside && kind(&attributes).is_empty() {

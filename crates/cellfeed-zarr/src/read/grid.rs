@@ -25,8 +25,26 @@ pub(super) fn place(
     chunk: &[u64],
     item: usize,
 ) {
+    rows(shape, inner, chunk, |from, to, length| {
+        let (from, to, length) = (from * item, to * item, length * item);
+        out[to..to + length].copy_from_slice(&bytes[from..from + length]);
+    });
+}
+
+/// Writes an element to all places of a chunk in an array.
+pub(super) fn fill(out: &mut [u8], value: &[u8], shape: &[u64], inner: &[u64], chunk: &[u64]) {
+    let item = value.len();
+    rows(shape, inner, chunk, |_, to, length| {
+        let row = &mut out[to * item..(to + length) * item];
+        row.chunks_exact_mut(item).for_each(|place| place.copy_from_slice(value));
+    });
+}
+
+/// The rows of a chunk that are within the array: where each begins in the chunk and in the array, and
+/// its length, in elements.
+fn rows(shape: &[u64], inner: &[u64], chunk: &[u64], mut each: impl FnMut(usize, usize, usize)) {
     let Some(last) = shape.len().checked_sub(1) else {
-        out.copy_from_slice(bytes);
+        each(0, 0, 1);
         return;
     };
     let start: Vec<u64> = chunk.iter().zip(inner).map(|(c, i)| c * i).collect();
@@ -48,9 +66,7 @@ pub(super) fn place(
             from_step *= inner[d];
             to_step *= shape[d];
         }
-        let (from, to) = (to_usize(from) * item, to_usize(to + start[last]) * item);
-        let length = to_usize(valid[last]) * item;
-        out[to..to + length].copy_from_slice(&bytes[from..from + length]);
+        each(to_usize(from), to_usize(to + start[last]), to_usize(valid[last]));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::array::Array;
 use super::shard::ShardIndex;
-use super::{Context, to_usize};
+use super::{Context, as_u64, to_usize};
 use crate::codec;
 use bytes::Bytes;
 use cellfeed_core::io::{ByteSource, Entry};
@@ -104,12 +104,12 @@ impl Located {
     }
 
     /// Cuts the chunks into consecutive parts of at most so many stored bytes (a chunk at least), in not
-    /// too many files.
-    pub(crate) fn waves(&self, most: u64) -> Vec<Range<usize>> {
+    /// too many files. A chunk counts for `each` bytes if it is stored in fewer.
+    pub(crate) fn waves(&self, most: u64, each: u64) -> Vec<Range<usize>> {
         let (mut out, mut start, mut bytes) = (Vec::new(), 0, 0u64);
         let (mut files, mut last) = (0, None);
         for (i, place) in self.chunks.iter().enumerate() {
-            let more = self.stored(i);
+            let more = self.stored(i).max(each);
             let file = place.as_ref().map(|(file, _)| *file);
             let other = usize::from(file.is_some() && file != last);
             if i > start && (bytes.saturating_add(more) > most || files + other > FILES_AT_ONCE) {
@@ -164,7 +164,7 @@ impl Located {
     /// Reads all of the chunks, not too many files at the same time.
     pub(crate) async fn read_all(&self) -> Result<Vec<Stored>> {
         let mut out = Vec::with_capacity(self.chunks.len());
-        for wave in self.waves(u64::MAX) {
+        for wave in self.waves(u64::MAX, 0) {
             out.append(&mut self.read(wave).await?);
         }
         Ok(out)
@@ -196,12 +196,19 @@ impl Array {
         }
     }
 
-    /// Refuses a chunk that takes far more room than it decodes to.
+    /// Refuses a chunk that takes far more room than it decodes to, or cannot become so much.
     fn check_stored(&self, range: &Range<u64>) -> Result<()> {
         let stored = range.end - range.start;
         if stored > self.most_stored() {
             return Err(Error::corrupt(format!(
                 "a chunk is stored in {stored} bytes, far more than it decodes to"
+            ))
+            .with("offset", range.start));
+        }
+        let size = as_u64(self.meta.chunk_bytes().unwrap_or(0));
+        if size / codec::most(&self.meta.codecs) > stored {
+            return Err(Error::corrupt(format!(
+                "a chunk of {size} bytes is stored in {stored}, which cannot become so many"
             ))
             .with("offset", range.start));
         }

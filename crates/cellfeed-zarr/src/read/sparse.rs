@@ -89,7 +89,7 @@ async fn read(
     };
     let total: usize = pieces.iter().map(|p| p.length).sum();
     let mut buffer = context.engine.buffers().take(total * item);
-    let waves = located.waves(wave_bytes(&context.engine));
+    let waves = located.waves(wave_bytes(&context.engine), 0);
     let mut reads = stream::iter(waves.clone()).map(|wave| located.read(wave)).buffered(AHEAD);
     let mut from = 0;
     for wave in waves {

@@ -225,12 +225,6 @@ impl Array {
         }
         Ok(())
     }
-
-    /// The whole array of numbers as `i64`.
-    pub(crate) async fn read_integers(self: &Arc<Self>, context: &Context) -> Result<Vec<i64>> {
-        let bytes = self.read_all(context).await?;
-        integers(self.meta.kind, &bytes).map_err(|e| self.blame(e))
-    }
 }
 
 /// Integers of any width.

@@ -315,7 +315,14 @@ fn build<'a>(
 async fn read_array(context: &Context, array: &Arc<Array>) -> Result<Tree> {
     let values = match array.meta.kind {
         Kind::Text | Kind::Fixed(_) | Kind::Bytes(_) => {
-            ArrayValues::Texts(StringArray::from_iter_values(array.read_text(context).await?))
+            let texts = array.read_text(context).await?;
+            let build = move || {
+                if texts.iter().map(String::len).sum::<usize>() > super::parts::MOST {
+                    return Err(Error::unsupported("it has more than 2 GiB of text"));
+                }
+                Ok(StringArray::from_iter_values(texts))
+            };
+            ArrayValues::Texts(context.engine.compute(build).await?)
         }
         Kind::Record(_) => return Err(Error::internal("a table of records")),
         Kind::Bool => {

@@ -7,6 +7,7 @@ pub(crate) mod dense;
 pub(crate) mod extras;
 mod grid;
 mod locate;
+mod parts;
 pub(crate) mod roofline;
 mod shard;
 pub(crate) mod sparse;

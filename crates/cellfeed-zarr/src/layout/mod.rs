@@ -69,7 +69,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
     }
     let obs = frame(context, &join(at, "obs"))?;
     let var = frame(context, &join(at, "var"))?;
-    let (n_obs, n_vars) = (obs.n_rows, var.n_rows);
+    let n_obs = obs.n_rows;
     let var_schema = Arc::new(var_schema(context, &var)?);
     let mut matrices = Vec::new();
     let mut schemas = Vec::new();
@@ -119,7 +119,6 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
             Err(e) => return Err(e.with_default("element", path)),
         }
     }
-    let _ = n_vars;
     let schema = Schema {
         format: "zarr".to_owned(),
         location,

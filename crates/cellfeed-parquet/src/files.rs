@@ -358,7 +358,7 @@ fn read_indexes(set: &dyn Folder, name: &str, footer: &Footer) -> Result<Vec<Opt
             let (chunk, n_rows) = all[i];
             let range = chunk.start..chunk.start + chunk.len;
             let table = PageTable::parse(&buffer[offset(at)..offset(at_end)], &range, n_rows);
-            tables[i] = Some(table?);
+            tables[i] = table?;
         }
         rest = &rest[n..];
     }

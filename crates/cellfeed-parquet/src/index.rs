@@ -25,8 +25,12 @@ enum Rows {
 }
 
 impl PageTable {
-    /// Parses an offset index. `chunk` are the chunk's bytes in the file.
-    pub(crate) fn parse(bytes: &[u8], chunk: &Range<u64>, n_rows: u32) -> Result<Self> {
+    /// Parses an offset index. `chunk` are the chunk's bytes in the file; one of 4 GiB and more, of which
+    /// no table is made, is read as if it had no index.
+    pub(crate) fn parse(bytes: &[u8], chunk: &Range<u64>, n_rows: u32) -> Result<Option<Self>> {
+        if u32::try_from(chunk.end.saturating_sub(chunk.start)).is_err() {
+            return Ok(None);
+        }
         let (mut offsets, mut first_rows) = (Vec::new(), Vec::new());
         let (mut start, mut end) = (0, 0);
         Reader::new(bytes).fields(|r, id, kind| {
@@ -75,8 +79,8 @@ impl PageTable {
             return Err(Error::corrupt(format!("a page index without pages for {n_rows} rows")));
         }
         let total = u32::try_from(end - start);
-        offsets.push(total.map_err(|_| Error::unsupported("a column chunk of 4 GiB and more"))?);
-        Ok(Self::new(start, offsets, first_rows, n_rows))
+        offsets.push(total.map_err(|_| Error::corrupt("pages that are longer than their chunk"))?);
+        Ok(Some(Self::new(start, offsets, first_rows, n_rows)))
     }
 
     /// A table of pages as they were met: where each begins in a chunk of `len` bytes at `start`, and
@@ -140,5 +144,40 @@ impl PageTable {
     pub(crate) fn bytes(&self, pages: &Range<usize>) -> Range<u64> {
         self.start + u64::from(self.offsets[pages.start])
             ..self.start + u64::from(self.offsets[pages.end])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::thrift::Writer;
+
+    /// An offset index of pages of so many bytes, with ten rows each.
+    fn index(pages: &[(u64, u64)]) -> Vec<u8> {
+        let mut w = Writer::default();
+        let rows: Vec<(u64, u64, u64)> =
+            pages.iter().zip(0..).map(|((at, len), i)| (*at, *len, i * 10)).collect();
+        w.structs(1, &rows, |w, (at, len, row)| {
+            w.i64(1, *at);
+            w.i64(2, *len);
+            w.i64(3, *row);
+        });
+        w.finish()
+    }
+
+    #[test]
+    fn the_index_of_a_chunk_too_long_for_it_is_none() {
+        let most = u64::from(u32::MAX);
+        let pages = |len: u64| index(&[(100, 50), (150, len - 50)]);
+        let found = PageTable::parse(&pages(most), &(100..100 + most), 20).unwrap().unwrap();
+        assert_eq!((found.len(), found.bytes(&(1..2))), (2, 150..100 + most));
+        for len in [most + 1, 5 << 30] {
+            let found = PageTable::parse(&pages(len), &(100..100 + len), 20).unwrap();
+            assert!(found.is_none(), "{len}");
+        }
+        let late = index(&[(100, 50), (5 << 30, 50)]);
+        assert!(PageTable::parse(&late, &(100..(5 << 30) + 50), 20).unwrap().is_none());
+        let past = PageTable::parse(&pages(200), &(100..299), 20).unwrap_err();
+        assert_eq!(past.kind(), cellfeed_core::ErrorKind::Corrupt);
     }
 }

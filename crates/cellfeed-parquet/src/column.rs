@@ -169,11 +169,18 @@ impl<'a> Collector<'a> {
         let (dictionary, pages) = pages(chunk, plan, pieces)?;
         let before = self.n;
         scratch.cut(0);
-        let body = match &dictionary {
-            Some(page) => Some((page, open(&page.header, &page.bytes, chunk.codec, scratch)?)),
+        // Pages are decompressed where the dictionary was: it is copied, and taken apart once.
+        let dictionary = match &dictionary {
+            Some(page) => {
+                let body = open(&page.header, &page.bytes, chunk.codec, scratch)?;
+                Some((page, body.into_bytes(scratch)))
+            }
             None => None,
         };
-        let kept = scratch.used();
+        let table = match &dictionary {
+            Some((page, bytes)) => Some(self.dictionary(page, bytes)?),
+            None => None,
+        };
         let mut next = 0u32;
         for page in &pages {
             let n = u32::try_from(page.header.n_values).unwrap_or(u32::MAX);
@@ -189,12 +196,8 @@ impl<'a> Collector<'a> {
             if wanted.is_empty() {
                 continue;
             }
-            scratch.cut(kept);
+            scratch.cut(0);
             let opened = open(&page.header, &page.bytes, chunk.codec, scratch)?;
-            let table = match &body {
-                Some((page, body)) => Some(self.dictionary(page, body.bytes(scratch))?),
-                None => None,
-            };
             self.page(page, &opened, scratch, table.as_ref(), (start, &wanted), first_row)?;
         }
         let wanted: u64 = rows.iter().map(|r| u64::from(r.end - r.start)).sum();

@@ -202,6 +202,14 @@ impl Body {
             Self::Scratch(range) => scratch.bytes.get(range.clone()).unwrap_or_default(),
         }
     }
+
+    /// As bytes that stay when scratch is written over.
+    pub(crate) fn into_bytes(self, scratch: &Scratch) -> Bytes {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Scratch(_) => Bytes::copy_from_slice(self.bytes(scratch)),
+        }
+    }
 }
 
 /// Checks the page against its checksum, where it has one, and decompresses it, to the end of `scratch`

@@ -109,7 +109,11 @@ fn beyond(tops: &[Plan], limit: u64, left_out: &mut Vec<(String, String)>) -> Ha
 }
 
 fn may_be_left_out(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unsupported || error.message().starts_with("a text is not UTF-8")
+    let cause = std::error::Error::source(error);
+    // Text in another encoding was written so, and is no damage.
+    let other_text =
+        cause.is_some_and(<dyn std::error::Error + 'static>::is::<std::str::Utf8Error>);
+    error.kind() == ErrorKind::Unsupported || other_text
 }
 
 impl Planner<'_> {
@@ -335,4 +339,22 @@ async fn read_array(context: &Context, array: &Arc<Array>) -> Result<Tree> {
         }
     };
     Ok(Tree::Array { shape: array.meta.shape.clone(), values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_in_another_encoding_is_left_out_and_damage_is_not() {
+        let latin = [1, 0, 0, 0, 1, 0, 0, 0, 0xe9];
+        let error = super::super::text::texts(&latin, 1, 1).unwrap_err();
+        assert!(may_be_left_out(&error), "{error}");
+        assert!(may_be_left_out(&error.with("element", "uns/x")));
+        let error = super::super::text::fixed(Kind::Bytes(1), &[0xe9]).unwrap_err();
+        assert!(may_be_left_out(&error), "{error}");
+        let short = super::super::text::texts(&latin[..8], 1, 1).unwrap_err();
+        assert!(!may_be_left_out(&short), "{short}");
+        assert!(!may_be_left_out(&Error::corrupt("a text is not UTF-8: so it says")));
+    }
 }

@@ -130,6 +130,8 @@ fn bad_cells_are_refused_where_they_lie() {
                 assert!(text.contains(word.as_str().unwrap()), "{name}: {text}");
             }
             assert!(text.contains(name), "{name}: {text}");
+            // The name has the word too.
+            assert!(!name.contains("token") || error.message().contains("token"), "{text}");
         };
         let Some(row) = expected["row"].as_u64() else {
             says(&open(&path).map(|_| ()).unwrap_err());

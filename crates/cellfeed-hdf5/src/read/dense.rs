@@ -105,7 +105,11 @@ impl DenseMatrix {
                         .with("offset", offset));
                     }
                 }
-                Kind::Contiguous(*offset)
+                // What was never written is the fill value; the library finds out which, if we do not.
+                match (offset, &dataset.fill) {
+                    (None, None) => Kind::Library,
+                    _ => Kind::Contiguous(*offset),
+                }
             }
             Storage::Chunked { chunk_shape } => {
                 let [r, c] = chunk_shape[..] else {
@@ -392,7 +396,9 @@ impl Shared {
                 self.join_chunks(band, raw, *chunk, pipeline, width)?
             }
             Kind::Contiguous(None) => {
-                vec![0; index(band.n_rows()) * width]
+                let mut dense = vec![0; index(band.n_rows()) * width];
+                self.never_written(&mut dense);
+                dense
             }
             Kind::Contiguous(_) | Kind::Library => {
                 let place = band.chunks.first().map_or(0..0, |(_, place)| place.clone());
@@ -407,6 +413,17 @@ impl Shared {
             self.element.to_little_endian(&mut dense);
         }
         Ok(dense)
+    }
+
+    /// Elements that were never written, in the order of those that were.
+    fn never_written(&self, out: &mut [u8]) {
+        let size = index(self.element.size());
+        if self.fill.len() != size {
+            return out.fill(0);
+        }
+        out.chunks_exact_mut(size.max(1)).for_each(|element| element.copy_from_slice(&self.fill));
+        // Fill values are little-endian; what follows swaps stored ones.
+        self.element.to_little_endian(out);
     }
 
     fn join_chunks(
@@ -430,12 +447,7 @@ impl Shared {
                         .decode(bytes, stored.filter_mask, &mut scratch, &mut chunk)
                         .map_err(|e| e.with("offset", stored.offset))?;
                 }
-                None if self.fill.len() == size => {
-                    chunk.chunks_exact_mut(size).for_each(|c| c.copy_from_slice(&self.fill));
-                    // Fill values are little-endian; what follows swaps stored ones.
-                    self.element.to_little_endian(&mut chunk);
-                }
-                None => chunk.fill(0),
+                None => self.never_written(&mut chunk),
             }
             let left = j * across;
             let n = across.min(width - left);
@@ -469,4 +481,27 @@ fn to_csr<T: Value>(dense: &[u8], n_vars: u64) -> Result<Csr> {
         indptr.push(as_u64(values.len()));
     }
     Ok((indptr, indices, T::wrap(values.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::ByteOrder;
+
+    #[test]
+    fn what_was_never_written_is_the_fill_value() {
+        for order in [ByteOrder::Little, ByteOrder::Big] {
+            let element = ElementType::Integer { bytes: 2, signed: false, order };
+            let band = Band { rows: vec![0..1, 4..6], base: 0, chunks: vec![(None, 0..0)] };
+            let fill = 0x0102u16.to_le_bytes().to_vec();
+            for (fill, want) in [(fill, 0x0102u16), (Vec::new(), 0)] {
+                let element = element.clone();
+                let shared = Shared { element, fill, kind: Kind::Contiguous(None) };
+                let dense = shared.dense(&band, &[], 2).unwrap();
+                let (_, _, values) = to_csr::<u16>(&dense, 2).unwrap();
+                let n = if want == 0 { 0 } else { 6 };
+                assert_eq!(values.to_f64_vec(), vec![f64::from(want); n], "{order:?}");
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Which chunks a read needs, in which steps, and how one step is decoded.
 
 use super::convert::{Convert, emit, write_fill};
-use super::filters::{Pipeline, Scratch};
+use super::filters::{KEEP, Pipeline, Scratch};
 use super::start::Proven;
 use super::{as_u64, index};
 use crate::container::{ByteOrder, ChunkTable, Dataset, ElementType, StoredChunk};
@@ -51,6 +51,18 @@ thread_local! {
     static SCRATCH: RefCell<(Scratch, Vec<u8>)> = RefCell::default();
 }
 
+/// Lends the thread's scratch, and gives back what an odd chunk made huge.
+fn with_scratch<T>(work: impl FnOnce(&mut Scratch, &mut Vec<u8>) -> T) -> T {
+    SCRATCH.with_borrow_mut(|(scratch, chunk)| {
+        let done = work(scratch, chunk);
+        scratch.trim();
+        if chunk.capacity() > KEEP {
+            *chunk = Vec::new();
+        }
+        done
+    })
+}
+
 impl Job {
     pub(super) fn run(&self, tasks: &[Task], raw: &[u8], place: &mut [u8]) -> Result<()> {
         let size = usize::try_from(self.element.size()).unwrap_or(usize::MAX);
@@ -68,7 +80,7 @@ impl Job {
         let begin = || origin.decode(&self.path);
         tasks.par_iter().zip(places).try_for_each_init(begin, |doing, (task, place)| {
             doing.add_bytes(self.decoded(task));
-            SCRATCH.with_borrow_mut(|(scratch, chunk)| {
+            with_scratch(|scratch, chunk| {
                 self.decode(task, raw, place, scratch, chunk).map_err(|e| match task.stored {
                     Some(stored) => e.with("offset", stored.offset),
                     None => e,
@@ -105,7 +117,11 @@ impl Job {
             self.proven.add(task.slot);
             return Ok(());
         }
-        chunk.resize(chunk_bytes, 0);
+        // New room is zero without being touched: of a large chunk often the start alone is decoded.
+        if chunk.len() < chunk_bytes {
+            *chunk = vec![0; chunk_bytes];
+        }
+        let chunk = &mut chunk[..chunk_bytes];
         let wanted = task.wanted(size, &self.proven, chunk_bytes);
         let mask = stored.filter_mask;
         if self.pipeline.decode_start(raw, mask, scratch, chunk, wanted)? {
@@ -205,4 +221,42 @@ pub(super) fn plain_ranges(
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::Filter;
+
+    /// A task that wants a part of a chunk of so many bytes, shuffled twice, which takes all the room
+    /// there is; the room that is kept afterwards.
+    fn kept_after(bytes: usize) -> usize {
+        let shuffle = Filter { id: 2, name: String::new(), client_data: vec![4], optional: false };
+        let pipeline = Pipeline::try_new(&vec![shuffle; 3], 4, bytes).unwrap();
+        let job = Job {
+            path: "X/data".to_owned(),
+            element: ElementType::Integer { bytes: 4, signed: true, order: ByteOrder::Little },
+            fill: Vec::new(),
+            pipeline,
+            convert: Convert::Keep,
+            proven: Arc::default(),
+        };
+        let size = u32::try_from(bytes).unwrap();
+        let stored = Some(StoredChunk { offset: 0, size, filter_mask: 0 });
+        let part = bytes / 8..bytes / 8 + 2;
+        let task = Task { slot: 0, stored, raw: 0..bytes, parts: vec![part] };
+        let mut place = [1; 8];
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| {
+            job.run(&[task], &vec![0; bytes], &mut place).unwrap();
+            assert_eq!(place, [0; 8]);
+            SCRATCH.with_borrow(|(scratch, chunk)| scratch.capacity() + chunk.capacity())
+        })
+    }
+
+    #[test]
+    fn room_is_kept_unless_a_chunk_was_huge() {
+        assert!(kept_after(4 << 20) >= 8 << 20);
+        assert_eq!(kept_after(40 << 20), 0);
+    }
 }

@@ -46,6 +46,26 @@ pub(crate) struct Scratch {
     back: Vec<u8>,
 }
 
+/// Room beyond this is given back after use.
+pub(super) const KEEP: usize = 16 << 20;
+
+impl Scratch {
+    /// How many bytes it holds on to.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.front.capacity() + self.back.capacity()
+    }
+
+    /// Gives back what an odd chunk made huge.
+    pub(super) fn trim(&mut self) {
+        for room in [&mut self.front, &mut self.back] {
+            if room.capacity() > KEEP {
+                *room = Vec::new();
+            }
+        }
+    }
+}
+
 impl Default for Scratch {
     fn default() -> Self {
         Self { inflate: Decompressor::new(), zstd: None, front: Vec::new(), back: Vec::new() }

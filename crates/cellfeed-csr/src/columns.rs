@@ -64,8 +64,38 @@ fn read_checked(folder: &dyn Folder, entry: &FileEntry) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Bytes of text that one array holds: Arrow counts them in 31 bits.
+const MOST_TEXT: usize = (1 << 31) - 1;
+
+/// Arrays end to end, if they have at most so many bytes of text.
+fn join(parts: &[ArrayRef], most: usize) -> Result<ArrayRef> {
+    let texts = parts.iter().filter_map(|part| part.as_string_opt::<i32>());
+    let bytes = texts.map(|texts| {
+        let ends = texts.value_offsets();
+        let bytes = ends.last().zip(ends.first()).map_or(0, |(end, start)| end - start);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    });
+    if bytes.fold(0, usize::saturating_add) > most {
+        return Err(Error::unsupported(
+            "the column has more than 2 GiB of text, which is not read: leave it out (cellfeed convert \
+             --obs keeps the columns that are named), or keep the cells in several stores, which are \
+             opened as one",
+        ));
+    }
+    concat(parts)
+}
+
 /// The array of a file: one column, in any number of batches.
 fn read_array(folder: &dyn Folder, entry: &FileEntry, n_rows: Option<u64>) -> Result<ArrayRef> {
+    read_array_of(folder, entry, n_rows, MOST_TEXT)
+}
+
+fn read_array_of(
+    folder: &dyn Folder,
+    entry: &FileEntry,
+    n_rows: Option<u64>,
+    most: usize,
+) -> Result<ArrayRef> {
     let bytes = read_checked(folder, entry)?;
     let parse = || -> Result<ArrayRef> {
         let damaged =
@@ -86,7 +116,7 @@ fn read_array(folder: &dyn Folder, entry: &FileEntry, n_rows: Option<u64>) -> Re
             };
             parts.push(arrow_array::new_empty_array(field.data_type()));
         }
-        let array = concat(&parts)?;
+        let array = join(&parts, most)?;
         let found = u64::try_from(array.len()).unwrap_or(u64::MAX);
         if n_rows.is_some_and(|n| n != found) {
             return Err(Error::corrupt(format!(
@@ -349,4 +379,30 @@ pub(crate) fn write_table(folder: &Path, name: &str, table: &Table) -> Result<Ta
 /// A column of text, as the index is.
 pub(crate) fn text_column(name: &str) -> ColumnSchema {
     ColumnSchema { name: name.to_owned(), kind: ColumnKind::String, encoding: "arrow".to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cellfeed_core::ErrorKind;
+    use cellfeed_core::io::{Engine, FileSet};
+
+    #[test]
+    fn more_text_than_an_array_holds_is_refused_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut writer = ColumnWriter::new(text_column("name"), "name.arrow".to_owned());
+        for batch in 0..3 {
+            let names = (0..4).map(|i| format!("cell-{batch}-{i}"));
+            let names: ArrayRef = Arc::new(StringArray::from_iter_values(names));
+            writer.append(dir.path(), &names).unwrap();
+        }
+        let entry = writer.finish(dir.path()).unwrap().values;
+        let folder = FileSet::new(dir.path(), Arc::new(Engine::default()));
+        let read = |most| read_array_of(&folder, &entry, Some(12), most);
+        assert_eq!(read(96).unwrap().as_string::<i32>().value(11), "cell-2-3");
+        let error = read(95).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        let text = error.to_string();
+        assert!(text.contains("several stores") && text.contains("name.arrow"), "{text}");
+    }
 }

@@ -351,3 +351,37 @@ fn several_stores_of_different_formats_are_one() {
     let (code, text) = fails(&["convert", &atlas, &csr, &atlas, "--force"]);
     assert!(code == 2 && text.contains("is the source"), "{text}");
 }
+
+#[test]
+fn genes_that_a_join_leaves_out_are_said() {
+    let place = Place::new();
+    let atlas = place.atlas("60");
+    let part = |name: &str, genes: std::ops::Range<u32>| {
+        let (path, list) = (place.at(name), place.at("genes.txt"));
+        let names: Vec<String> = genes.map(|i| format!("GENE{i:05}")).collect();
+        std::fs::write(&list, names.join("\n")).unwrap();
+        out(&["convert", &atlas, &path, "--genes", &list]);
+        path
+    };
+    let (a, b) = (part("a.csr", 0..400), part("b.csr", 393..700));
+    let run = |to: &str, more: &[&str]| {
+        let output = cellfeed(&[&["convert", &a, &b, &place.at(to)], more].concat());
+        assert!(output.status.success());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (said, warned) = run("inner.csr", &[]);
+    let line = "genes: 7 that all 2 stores have, of 400 and 307; --join outer keeps all";
+    assert!(said.contains(line), "{said}");
+    assert!(warned.contains("warning: only 7 genes are in all of the 2 stores"), "{warned}");
+    let (said, warned) = run("outer.csr", &["--join", "outer"]);
+    assert!(said.contains("genes: 700 that any of the 2 stores has, of 400 and 307"), "{said}");
+    assert_eq!(warned, "");
+    let (report, _) = run("json.csr", &["--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["n_vars"], 7);
+    assert_eq!(report["n_vars_of_sources"], serde_json::json!([400, 307]));
+    // One store, or stores of the same genes, say nothing of it.
+    assert!(!out(&["convert", &a, &place.at("one.csr")]).contains("genes:"));
+    assert!(!out(&["convert", &a, &a, &place.at("same.csr")]).contains("genes:"));
+}

@@ -176,6 +176,10 @@ pub struct Converted {
     pub left_out: Vec<(String, String)>,
     /// Genes that were asked for and are not there.
     pub missing_genes: Vec<String>,
+    /// Genes of `X` that were written.
+    pub n_vars: u64,
+    /// Genes that the source had; of several, each of them.
+    pub n_vars_of_each: Vec<u64>,
 }
 
 /// Converts a store. The destination is a path, or a URL of an object store: then it is put together on
@@ -238,7 +242,7 @@ fn write(
     };
     let new =
         block_on(describe(source, options, &matrices, columns, selection.as_ref(), &mut left_out))?;
-    let n_obs = new.n_obs;
+    let (n_obs, n_vars) = (new.n_obs, new.var.n_rows());
     // The writer makes its own copy of what it must know; ours says what to read.
     let mut reader = Reader::new(source, matrices, &new, selection.as_ref(), options.memory / 2)?;
     let order = Order::new(n_obs, options.shuffle)?;
@@ -248,7 +252,8 @@ fn write(
     let reader = Arc::new(reader);
     let written = block_on(run(source, &reader, &order, writer, n_obs, progress))?;
     let missing_genes = selection.map_or_else(Vec::new, |s| s.missing.clone());
-    Ok(Converted { format, written, left_out, missing_genes })
+    let n_vars_of_each = source.n_vars_of_each().to_vec();
+    Ok(Converted { format, written, left_out, missing_genes, n_vars, n_vars_of_each })
 }
 
 /// Reads the next batch while the last one is written.

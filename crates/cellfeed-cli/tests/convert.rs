@@ -229,6 +229,28 @@ fn what_is_asked_for_is_kept_and_the_rest_is_said() {
 }
 
 #[test]
+fn an_x_that_cannot_be_read_is_not_left_behind_unless_layers_are_named() {
+    let place = Place::new();
+    let source = testdata("anndata-0.12.19.h5ad");
+    let (zarr, to) = (place.at("a.zarr"), place.at("b.csr"));
+    out(&["convert", source.to_str().unwrap(), &zarr]);
+    std::fs::remove_file(Path::new(&zarr).join("X/zarr.json")).unwrap();
+    let (code, text) = fails(&["convert", &zarr, &to]);
+    assert_eq!(code, 1, "{text}");
+    for word in ["X cannot be read", "zarr.json", "--layer", "counts"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(place.names(), ["a.zarr"]);
+    let report = json(&["convert", &zarr, &to, "--layer", "counts", "--json"]);
+    let dropped = report["dropped"].as_array().unwrap();
+    assert!(dropped.iter().any(|d| d["path"] == "X"), "{report}");
+    // A layer that was named is wanted, as X is.
+    std::fs::remove_file(Path::new(&zarr).join("layers/counts/zarr.json")).unwrap();
+    let (_, text) = fails(&["convert", &zarr, &to, "--layer", "counts", "--force"]);
+    assert!(text.contains("layers/counts cannot be read"), "{text}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let place = Place::new();
     let atlas = place.atlas("200");

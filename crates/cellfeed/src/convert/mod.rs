@@ -3,24 +3,27 @@
 //! ```text
 //! mod.rs        what is carried over, and the run: one batch is written while the next is read
 //! batch.rs      one batch: rows in file order or in a shuffled one, of some matrices and columns
+//! choose.rs     which matrices and columns are carried over, and why others are not
 //! genes.rs      a selection of genes
 //! remote.rs     a store for a bucket: written to this machine, then put there
 //! spill.rs      rows set aside on the disk, sorted by batch, where the source has another order
 //! ```
 
 mod batch;
+mod choose;
 mod genes;
 #[cfg(feature = "object")]
 mod remote;
 mod spill;
 
-use crate::transpose::{Transposed, by_columns};
+use crate::transpose::Transposed;
 use crate::{Format, Store, create};
 use batch::{Order, Reader};
 use cellfeed_core::{
     ColumnKind, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter, WriteOptions,
     Written,
 };
+use choose::{Chosen, choose_columns, choose_matrices};
 use futures::executor::block_on;
 use genes::Selection;
 use std::path::{Path, PathBuf};
@@ -77,7 +80,8 @@ impl ConvertOptions {
         self
     }
 
-    /// Only these layers. Default: all.
+    /// Only these layers. Default: all. With layers named, an `X` that cannot be read is left behind; else
+    /// it is an error.
     #[must_use]
     pub fn with_layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.layers = Some(layers.into_iter().map(Into::into).collect());
@@ -190,7 +194,8 @@ pub struct Converted {
 /// # Errors
 /// Of the source as [`Backend::read_rows`](cellfeed_core::Backend::read_rows), of the destination as
 /// [`create`]; `InvalidInput` if the destination is the source, or there is nothing to convert;
-/// `OverBudget` if not even one cell fits the memory; `Cancelled`. Of a URL also `Unsupported` if it is
+/// `Unsupported` if the source has an `X` that cannot be read and no layers were named, or a layer that
+/// was; `OverBudget` if not even one cell fits the memory; `Cancelled`. Of a URL also `Unsupported` if it is
 /// not written to, `NotFound` if there is no such bucket, `Io` if the store refuses or is not reached.
 pub fn convert(
     source: &Store,
@@ -314,81 +319,6 @@ fn refuse_same(source: &Store, destination: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// A matrix to carry over, and how its rows are had.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    key: MatrixKey,
-    /// By columns: rows have to be made.
-    by_columns: bool,
-}
-
-fn choose_matrices(
-    source: &Store,
-    options: &ConvertOptions,
-    left_out: &mut Vec<(String, String)>,
-) -> Result<Vec<Chosen>> {
-    let schema = source.schema();
-    if let Some(layers) = &options.layers {
-        for name in layers {
-            let key = MatrixKey::Layer(name.clone());
-            if !schema.matrices.iter().any(|m| m.key == key) {
-                schema.matrix(&key)?;
-            }
-        }
-    }
-    let mut chosen = Vec::new();
-    for matrix in &schema.matrices {
-        let wanted = match &matrix.key {
-            MatrixKey::X => true,
-            MatrixKey::Raw => options.raw,
-            MatrixKey::Layer(name) => {
-                options.layers.as_ref().is_none_or(|layers| layers.contains(name))
-            }
-        };
-        let path = matrix.key.to_string();
-        if !wanted {
-            left_out.push((path, "not asked for".to_owned()));
-            continue;
-        }
-        let by_columns = by_columns(source, matrix);
-        match &matrix.unreadable {
-            Some(why) if !by_columns => left_out.push((path, why.clone())),
-            _ => chosen.push(Chosen { key: matrix.key.clone(), by_columns }),
-        }
-    }
-    if chosen.is_empty() {
-        let why = left_out.first().map_or("the store holds none", |(_, why)| why.as_str());
-        return Err(Error::invalid_input(format!("there is no matrix to convert: {why}"))
-            .with("file", &schema.location));
-    }
-    Ok(chosen)
-}
-
-fn choose_columns(
-    source: &Store,
-    options: &ConvertOptions,
-    left_out: &mut Vec<(String, String)>,
-) -> Result<Vec<String>> {
-    let schema = source.schema();
-    if let Some(columns) = &options.obs {
-        for name in columns {
-            schema.obs_column(name)?;
-        }
-    }
-    let mut chosen = Vec::new();
-    for column in &schema.obs {
-        let path = format!("obs/{}", column.name);
-        if options.obs.as_ref().is_some_and(|wanted| !wanted.contains(&column.name)) {
-            left_out.push((path, "not asked for".to_owned()));
-        } else if let ColumnKind::Unreadable(why) = &column.kind {
-            left_out.push((path, why.clone()));
-        } else {
-            chosen.push(column.name.clone());
-        }
-    }
-    Ok(chosen)
 }
 
 async fn describe(

@@ -4,7 +4,7 @@
 use super::ConvertOptions;
 use crate::Store;
 use crate::transpose::by_columns;
-use cellfeed_core::{ColumnKind, Error, MatrixKey, MatrixSchema, Result, Schema};
+use cellfeed_core::{ColumnKind, ColumnSchema, Error, MatrixKey, MatrixSchema, Result, Schema};
 
 /// A matrix to carry over, and how its rows are had.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ pub(super) fn choose_columns(
     source: &Store,
     options: &ConvertOptions,
     left_out: &mut Vec<(String, String)>,
-) -> Result<Vec<String>> {
+) -> Result<Vec<ColumnSchema>> {
     let schema = source.schema();
     if let Some(columns) = &options.obs {
         for name in columns {
@@ -111,9 +111,50 @@ pub(super) fn choose_columns(
             left_out.push((path, "not asked for".to_owned()));
         } else if let ColumnKind::Unreadable(why) = &column.kind {
             left_out.push((path, why.clone()));
+        } else if chosen.iter().any(|c: &ColumnSchema| c.name == column.name) {
+            // Which of the two is read by the name is the source's business.
+            left_out.push((path, "an earlier column has this name".to_owned()));
         } else {
-            chosen.push(column.name.clone());
+            chosen.push(column.clone());
         }
     }
     Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cellfeed_core::io::Engine;
+    use cellfeed_core::{MemoryBackend, MemoryMatrix, VarSchema};
+    use std::sync::Arc;
+
+    #[test]
+    fn of_two_columns_of_one_name_the_first_is_kept() {
+        let var = VarSchema { n_vars: 1, ..VarSchema::default() };
+        let x = MemoryMatrix::try_new(vec![0, 0, 1], vec![0], vec![1f32], var).unwrap();
+        let column = |name: &str, values: [i64; 2]| {
+            let (kind, encoding) = (ColumnKind::Integer, String::new());
+            let values: arrow_array::ArrayRef =
+                Arc::new(arrow_array::Int64Array::from_iter_values(values));
+            (ColumnSchema { name: name.to_owned(), kind, encoding }, values)
+        };
+        let obs = vec![column("a", [1, 2]), column("b", [3, 4]), column("a", [5, 6])];
+        let backend = MemoryBackend::try_new(2, vec![(MatrixKey::X, x)], obs).unwrap();
+        let store = Store::new(Arc::new(backend), Arc::new(Engine::default()));
+        let folder = tempfile::tempdir().unwrap();
+        for ending in ["csr", "zarr", "parquet", "h5ad"] {
+            let path = folder.path().join(format!("a.{ending}"));
+            let options = ConvertOptions::default();
+            let done = crate::convert(&store, &path, &options, &mut |_| true).unwrap();
+            let why = "an earlier column has this name".to_owned();
+            assert!(done.left_out.contains(&("obs/a".to_owned(), why)), "{done:?}");
+            let written = crate::open(path.to_str().unwrap(), &crate::OpenOptions::default());
+            let written = written.unwrap();
+            let names: Vec<&str> = written.schema().obs.iter().map(|c| c.name.as_str()).collect();
+            assert_eq!(names, ["a", "b"], "{ending}");
+            assert!(
+                crate::verify(&store, &written, &mut |_, _| true).unwrap().difference.is_none()
+            );
+        }
+    }
 }

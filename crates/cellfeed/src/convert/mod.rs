@@ -20,8 +20,8 @@ use crate::transpose::Transposed;
 use crate::{Format, Store, create};
 use batch::{Order, Reader};
 use cellfeed_core::{
-    ColumnKind, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter, WriteOptions,
-    Written,
+    ColumnKind, ColumnSchema, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter,
+    WriteOptions, Written,
 };
 use choose::{Chosen, choose_columns, choose_matrices};
 use futures::executor::block_on;
@@ -325,7 +325,7 @@ async fn describe(
     source: &Store,
     options: &ConvertOptions,
     matrices: &[Chosen],
-    columns: Vec<String>,
+    columns: Vec<ColumnSchema>,
     selection: Option<&Selection>,
     left_out: &mut Vec<(String, String)>,
 ) -> Result<NewStore> {
@@ -385,7 +385,7 @@ async fn describe(
         n_obs: schema.n_obs,
         matrices: new,
         obs_index: schema.obs_index.clone(),
-        obs: schema.obs.iter().filter(|c| columns.contains(&c.name)).cloned().collect(),
+        obs: columns,
         var,
         extras,
     })

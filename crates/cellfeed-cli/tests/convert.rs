@@ -251,6 +251,34 @@ fn an_x_that_cannot_be_read_is_not_left_behind_unless_layers_are_named() {
 }
 
 #[test]
+fn damage_in_what_the_destination_does_not_keep_fails_nothing() {
+    fn damage(folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                damage(&path);
+            } else if path.file_name().unwrap() != "zarr.json" {
+                std::fs::write(&path, [1u8; 40]).unwrap();
+            }
+        }
+    }
+    let place = Place::new();
+    let source = testdata("anndata-0.12.19.h5ad");
+    let zarr = place.at("a.zarr");
+    out(&["convert", source.to_str().unwrap(), &zarr]);
+    damage(&Path::new(&zarr).join("obsm"));
+    for to in ["b.parquet", "c.csr"] {
+        let report = json(&["convert", &zarr, &place.at(to), "--json"]);
+        let dropped = report["dropped"].as_array().unwrap();
+        let why = |path: &str| dropped.iter().find(|d| d["path"] == path).unwrap()["why"].clone();
+        assert!(why("obsm").as_str().unwrap().contains("keeps matrices, obs and var alone"));
+        assert_eq!(why("obsm"), why("uns"));
+    }
+    let (_, text) = fails(&["convert", &zarr, &place.at("d.h5ad")]);
+    assert!(text.contains("obsm"), "{text}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let place = Place::new();
     let atlas = place.atlas("200");

@@ -127,6 +127,15 @@ pub trait Archive: Send + Sync {
     /// `Corrupt` or `Io` if the bytes are.
     async fn read_extras(&self, limit: u64) -> Result<Extras>;
 
+    /// What there is of it, by names as `uns` and `raw/varm`, without a look at what is inside: for a
+    /// destination that keeps none of it. By default nothing.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` if the store's own list of members cannot be read.
+    async fn extra_names(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// What reading genes of a matrix by [`read_columns`](Self::read_columns) will cost.
     ///
     /// # Errors

@@ -34,6 +34,11 @@ impl Format {
         }
     }
 
+    /// Whether it keeps what AnnData has beside matrices, obs and var: uns, obsm and the like.
+    pub(crate) fn keeps_extras(self) -> bool {
+        matches!(self, Self::H5ad | Self::Zarr)
+    }
+
     /// Of a store of many files, the one without which it does not open.
     #[cfg(feature = "object")]
     pub(crate) fn opener(self) -> Option<&'static str> {

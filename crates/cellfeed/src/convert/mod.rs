@@ -245,8 +245,8 @@ fn write(
         Some(names) => Some(Selection::of(source, names)?),
         None => None,
     };
-    let new =
-        block_on(describe(source, options, &matrices, columns, selection.as_ref(), &mut left_out))?;
+    let chosen = (&matrices[..], columns, selection.as_ref());
+    let new = block_on(describe(source, options, format, chosen, &mut left_out))?;
     let (n_obs, n_vars) = (new.n_obs, new.var.n_rows());
     // The writer makes its own copy of what it must know; ours says what to read.
     let mut reader = Reader::new(source, matrices, &new, selection.as_ref(), options.memory / 2)?;
@@ -321,12 +321,37 @@ fn refuse_same(source: &Store, destination: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What the source has beside matrices, obs and var, if the destination keeps it: what it does not is not
+/// read, so that nothing fails on it, nor takes its time.
+async fn read_extras(
+    source: &Store,
+    options: &ConvertOptions,
+    format: Format,
+    left_out: &mut Vec<(String, String)>,
+) -> Result<Extras> {
+    match source.backend().archive() {
+        Some(archive) if format.keeps_extras() => archive.read_extras(options.memory / 4).await,
+        Some(archive) => {
+            let why = format!("a .{format} store keeps matrices, obs and var alone");
+            let names = archive.extra_names().await?;
+            left_out.extend(names.into_iter().map(|name| (name, why.clone())));
+            Ok(Extras::default())
+        }
+        None => {
+            if source.locations().len() > 1 {
+                let why = "of several stores only matrices, obs and var are joined";
+                left_out.push(("uns, obsm, varm, obsp, varp".to_owned(), why.to_owned()));
+            }
+            Ok(Extras::default())
+        }
+    }
+}
+
 async fn describe(
     source: &Store,
     options: &ConvertOptions,
-    matrices: &[Chosen],
-    columns: Vec<ColumnSchema>,
-    selection: Option<&Selection>,
+    format: Format,
+    (matrices, columns, selection): (&[Chosen], Vec<ColumnSchema>, Option<&Selection>),
     left_out: &mut Vec<(String, String)>,
 ) -> Result<NewStore> {
     let (backend, schema) = (source.backend(), source.schema());
@@ -354,16 +379,7 @@ async fn describe(
             expected_nnz: found.nnz,
         });
     }
-    let mut extras = match backend.archive() {
-        Some(archive) => archive.read_extras(options.memory / 4).await?,
-        None => {
-            if source.locations().len() > 1 {
-                let why = "of several stores only matrices, obs and var are joined";
-                left_out.push(("uns, obsm, varm, obsp, varp".to_owned(), why.to_owned()));
-            }
-            Extras::default()
-        }
-    };
+    let mut extras = read_extras(source, options, format, left_out).await?;
     left_out.append(&mut extras.left_out);
     // What has a row for each cell or gene must keep to their order and selection.
     let mut fixed: Vec<&str> = Vec::new();

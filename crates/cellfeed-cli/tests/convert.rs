@@ -290,6 +290,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         (vec!["convert", &atlas, &atlas, "--force"], 2, "is the source"),
         (vec!["convert", &csr, &place.at("a.csr/b.csr")], 2, "inside"),
         (vec!["convert", &atlas, &place.at("a.loom")], 2, "endings are"),
+        (vec!["convert", &atlas, &place.at("atlas")], 2, "--format"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--codec", "zip"], 2, "plain, packed"),
         (vec!["convert", &atlas, &place.at("b.h5ad"), "--codec", "zip"], 2, "gzip"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--layer", "none"], 2, "layers/none"),

@@ -3,19 +3,22 @@
 use crate::interrupt;
 use crate::people::{progress_bar, say, say_json};
 use crate::remote::{self, Remote};
-use cellfeed::{OpenOptions, Result, Verified, verify};
+use cellfeed::{Error, OpenOptions, Result, Unreadable, Verified, VerifyOptions, verify_with};
 use serde_json::json;
 
 /// Compare two stores, cell by cell, whatever their formats.
 ///
 /// Names, X, layers, raw, obs and var are compared. Numbers are equal if they are the same number,
 /// whatever their types; values that are not stored are zeros; categories are compared by their text.
-/// The first difference is shown with its row, gene and both values. The exit code is 0 if the stores
-/// are equal, 1 if they differ, 2 if the command line is wrong.
+/// The first difference is shown with its row, gene and both values. What a store has and does not give,
+/// since it is damaged or of a kind that is not read, is said, and is an error: whether the stores are
+/// equal in it is not known. The exit code is 0 if the stores are equal, 1 if they differ or cannot be
+/// read, 2 if the command line is wrong.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:\n  \
     cellfeed verify atlas.h5ad atlas.csr\n  \
-    cellfeed verify a.h5ad b.h5ad --json")]
+    cellfeed verify a.h5ad b.h5ad --json\n  \
+    cellfeed verify a.h5ad b.h5ad --without layers/counts --without obs/plate")]
 pub(crate) struct VerifyArgs {
     /// A store.
     first: String,
@@ -24,6 +27,9 @@ pub(crate) struct VerifyArgs {
     /// Only what both have need be equal: what one store alone has is listed, no more.
     #[arg(long)]
     common: bool,
+    /// Do not compare this: X, layers/NAME, raw/X, obs/NAME, var/NAME. Can be given several times.
+    #[arg(long, value_name = "ELEMENT")]
+    without: Vec<String>,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -39,7 +45,8 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let open = |uri: &str| cellfeed::open(uri, &options);
     let (first, second) = (open(&args.first)?, open(&args.second)?);
     let bar = progress_bar(args.quiet || args.json, Some(0), "rows");
-    let found = verify(&first, &second, &mut |done, total| {
+    let what = VerifyOptions::default().with_without(&args.without);
+    let found = verify_with(&first, &second, &what, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);
         !interrupt::pressed()
@@ -49,7 +56,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     remote::warn(&second);
     interrupt::check()?;
     let found = found?;
-    let equal = if args.common { found.difference.is_none() } else { found.equal() };
+    let equal = if args.common { found.common_equal() } else { found.equal() };
     if args.json {
         let difference = found.difference.as_ref().map(|d| {
             json!({
@@ -60,11 +67,40 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
         say_json(&json!({
             "equal": equal, "difference": difference, "compared": found.compared,
             "only_first": found.only_first, "only_second": found.only_second,
+            "unreadable": found.unreadable.iter().map(|u| json!({
+                "element": u.element, "first": u.first, "second": u.second,
+            })).collect::<Vec<_>>(),
         }))?;
     } else {
         print(args, &found, equal)?;
     }
-    Ok(u8::from(!equal))
+    // A difference is an answer; without one, what was not compared leaves the question open.
+    let mut open = found.unreadable.iter().filter(|u| u.in_both || !args.common);
+    match open.next() {
+        Some(unreadable) if found.difference.is_none() => {
+            Err(not_known(args, unreadable, open.count()))
+        }
+        _ => Ok(u8::from(!equal)),
+    }
+}
+
+/// The stores in which something cannot be read, with the reasons.
+fn reasons<'a>(args: &'a VerifyArgs, u: &'a Unreadable) -> Vec<(&'a str, &'a str)> {
+    let first = u.first.iter().map(|why| (args.first.as_str(), why.as_str()));
+    let second = u.second.iter().map(|why| (args.second.as_str(), why.as_str()));
+    first.chain(second).collect()
+}
+
+fn not_known(args: &VerifyArgs, unreadable: &Unreadable, more: usize) -> Error {
+    let element = &unreadable.element;
+    let reasons = reasons(args, unreadable);
+    let (place, why) = reasons.first().copied().unwrap_or_default();
+    let more = if more > 0 { format!(" ({more} more like it)") } else { String::new() };
+    Error::unsupported(format!(
+        "whether the stores are equal is not known, since {element} cannot be read: {why}{more}; to \
+         compare the rest, leave it out: --without {element:?}"
+    ))
+    .with("file", place)
 }
 
 fn print(args: &VerifyArgs, found: &Verified, equal: bool) -> Result<()> {
@@ -72,12 +108,19 @@ fn print(args: &VerifyArgs, found: &Verified, equal: bool) -> Result<()> {
         say(format_args!("different: {difference}"))?;
     } else if equal {
         say(format_args!("equal: {}", found.compared.join(", ")))?;
+    } else if !found.unreadable.is_empty() {
+        say(format_args!("not known: what was compared is equal: {}", found.compared.join(", ")))?;
     } else {
         say(format_args!("different: what both have is equal, but one has more"))?;
     }
     for (store, only) in [(&args.first, &found.only_first), (&args.second, &found.only_second)] {
         if !only.is_empty() {
             say(format_args!("  only in {store}: {}", only.join(", ")))?;
+        }
+    }
+    for unreadable in &found.unreadable {
+        for (store, why) in reasons(args, unreadable) {
+            say(format_args!("  cannot be read in {store}: {}: {why}", unreadable.element))?;
         }
     }
     Ok(())

@@ -330,6 +330,35 @@ fn a_difference_is_told_with_its_place() {
 }
 
 #[test]
+fn what_cannot_be_read_is_not_equal() {
+    let place = Place::new();
+    let (atlas, sound, lost) = (place.atlas("50"), place.at("a.zarr"), place.at("b.zarr"));
+    out(&["convert", &atlas, &sound]);
+    out(&["convert", &atlas, &lost]);
+    std::fs::remove_file(Path::new(&lost).join("X/zarr.json")).unwrap();
+    for (first, second) in [(&lost, &lost), (&sound, &lost), (&lost, &sound)] {
+        for more in [&[][..], &["--common"]] {
+            let output = cellfeed(&[&["verify", first, second], more].concat());
+            assert_eq!(output.status.code(), Some(1));
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(said.starts_with("not known") && !said.contains(", X"), "{said}");
+            assert!(said.contains(&format!("cannot be read in {lost}: X: its folder")), "{said}");
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(error.contains("--without \"X\"") && error.contains("zarr.json"), "{error}");
+        }
+    }
+    let output = cellfeed(&["verify", &sound, &lost, "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["equal"], &found["difference"]), (&false.into(), &Value::Null));
+    assert_eq!(found["unreadable"][0]["element"], "X");
+    assert!(found["unreadable"][0]["first"].is_null());
+    // Left out by name it is no longer in question.
+    assert!(out(&["verify", &sound, &lost, "--without", "X"]).starts_with("equal"));
+    let (code, text) = fails(&["verify", &sound, &lost, "--without", "layers/X"]);
+    assert!(code == 2 && text.contains("neither store has"), "{text}");
+}
+
+#[test]
 fn a_disk_that_is_full_leaves_nothing_that_opens() {
     let place = Place::new();
     let atlas = place.atlas("3000");

@@ -1,7 +1,7 @@
 //! `cellfeed verify`: whether two stores hold the same.
 
 use crate::interrupt;
-use crate::people::{progress_bar, say, say_json};
+use crate::people::{parse_bytes, progress_bar, say, say_json};
 use crate::remote::{self, Remote};
 use cellfeed::{Error, OpenOptions, Result, Unreadable, Verified, VerifyOptions, verify_with};
 use serde_json::json;
@@ -30,6 +30,9 @@ pub(crate) struct VerifyArgs {
     /// Do not compare this: X, layers/NAME, raw/X, obs/NAME, var/NAME. Can be given several times.
     #[arg(long, value_name = "ELEMENT")]
     without: Vec<String>,
+    /// Memory for the rows of both stores, as 512MiB.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = parse_bytes)]
+    memory: u64,
     /// Print the result as JSON.
     #[arg(long)]
     json: bool,
@@ -45,7 +48,7 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<u8> {
     let open = |uri: &str| cellfeed::open(uri, &options);
     let (first, second) = (open(&args.first)?, open(&args.second)?);
     let bar = progress_bar(args.quiet || args.json, Some(0), "rows");
-    let what = VerifyOptions::default().with_without(&args.without);
+    let what = VerifyOptions::default().with_without(&args.without).with_memory(args.memory);
     let found = verify_with(&first, &second, &what, &mut |done, total| {
         bar.set_length(total);
         bar.set_position(done);

@@ -359,6 +359,16 @@ fn what_cannot_be_read_is_not_equal() {
 }
 
 #[test]
+fn verify_keeps_to_its_memory() {
+    let place = Place::new();
+    let (atlas, zarr) = (place.atlas("300"), place.at("a.zarr"));
+    out(&["convert", &atlas, &zarr]);
+    let (code, text) = fails(&["verify", &atlas, &zarr, "--memory", "16KiB"]);
+    assert!(code == 1 && text.contains("--memory") && text.contains(&zarr), "{text}");
+    out(&["verify", &atlas, &zarr, "--memory", "64MiB"]);
+}
+
+#[test]
 fn a_disk_that_is_full_leaves_nothing_that_opens() {
     let place = Place::new();
     let atlas = place.atlas("3000");

@@ -15,7 +15,7 @@ use crate::Store;
 use crate::transpose::{Transposed, by_columns};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
-use cellfeed_core::{CsrRows, Error, MatrixKey, Result, RowRanges, Table};
+use cellfeed_core::{CsrRows, Error, ErrorKind, MatrixKey, Result, RowRanges, Table};
 use elements::{Elements, check_without};
 use futures::executor::block_on;
 pub use report::{Difference, Unreadable, Verified, VerifyOptions};
@@ -24,8 +24,6 @@ use values::{columns_differ, rows_differ};
 
 /// Cells that are compared at once.
 const WINDOW: u64 = 8192;
-/// Bytes of rows that are made of columns at once: each time all columns are read.
-const MADE: u64 = 512 << 20;
 
 /// A matrix of one of the stores.
 struct Side<'a> {
@@ -35,21 +33,19 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn open(store: &'a Store, key: &'a MatrixKey) -> Result<Self> {
+    fn open(store: &'a Store, key: &'a MatrixKey, memory: u64) -> Result<Self> {
         let matrix = store.schema().find(key);
         let made = matrix.is_some_and(|m| by_columns(store, m));
-        let transposed = made.then(|| Transposed::open(store, key, MADE / 4)).transpose()?;
+        let transposed = made.then(|| Transposed::open(store, key, memory / 8)).transpose()?;
         Ok(Self { store, key, transposed })
     }
 
-    /// Cells from `start` on that are compared at once.
-    fn window(&self, start: u64, n_obs: u64) -> u64 {
-        let Some(transposed) = &self.transposed else { return WINDOW };
-        let mut n = n_obs - start;
-        while n > WINDOW && transposed.bytes(&RowRanges::single(start..start + n)) > MADE {
-            n = n.div_ceil(2);
+    /// Bytes that reading rows takes.
+    fn bytes(&self, rows: &RowRanges) -> Result<u64> {
+        match &self.transposed {
+            Some(transposed) => Ok(transposed.bytes(rows)),
+            None => self.store.backend().cost(self.key, rows).map(|cost| cost.bytes_held),
         }
-        n
     }
 
     async fn read(&self, rows: &RowRanges) -> Result<CsrRows> {
@@ -60,12 +56,46 @@ impl<'a> Side<'a> {
     }
 }
 
+/// Cells from `start` on that are compared at once: as many as fit the memory. Of rows that are made of
+/// columns the more the better, since each time all columns are read.
+fn window(sides: [&Side<'_>; 2], start: u64, n_obs: u64, memory: u64) -> Result<RowRanges> {
+    let made = sides.iter().any(|side| side.transposed.is_some());
+    let mut n = if made { n_obs - start } else { WINDOW.min(n_obs - start) };
+    loop {
+        let rows = RowRanges::single(start..start + n);
+        let [first, second] = [sides[0].bytes(&rows)?, sides[1].bytes(&rows)?];
+        let held = first.saturating_add(second);
+        if held <= memory {
+            return Ok(rows);
+        }
+        if n == 1 {
+            let (side, bytes) =
+                if first >= second { (sides[0], first) } else { (sides[1], second) };
+            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(Error::new(
+                ErrorKind::OverBudget,
+                format!(
+                    "reading one cell takes {} MiB, and comparing it {} MiB, more than the memory limit \
+                     of {} MiB; raise the limit if that is what you expect of the store (--memory)",
+                    mib(bytes),
+                    mib(held),
+                    mib(memory)
+                ),
+            )
+            .with("file", &side.store.schema().location)
+            .with("element", side.key)
+            .with("row", start));
+        }
+        n = n.div_ceil(2);
+    }
+}
+
 /// Compares two stores. Numbers are compared as numbers, whatever their types; categories by their
 /// text; values that are not stored are zeros. `progress` is called with the rows that were compared
 /// and those there are, over all matrices, and ends the work by answering false.
 ///
 /// # Errors
-/// If a store cannot be read; `Cancelled`.
+/// If a store cannot be read; `OverBudget` if a cell takes more than the memory; `Cancelled`.
 pub fn verify(
     first: &Store,
     second: &Store,
@@ -277,11 +307,11 @@ impl Run<'_> {
         if x.n_vars() != y.n_vars() {
             return Ok(Some(differ(&key.to_string(), x.n_vars(), y.n_vars())));
         }
-        let (first, second) = (Side::open(a, key)?, Side::open(b, key)?);
+        let memory = self.options.memory;
+        let (first, second) = (Side::open(a, key, memory)?, Side::open(b, key, memory)?);
         let (mut start, n_obs) = (0, a.n_obs());
         while start < n_obs {
-            let n = first.window(start, n_obs).max(second.window(start, n_obs));
-            let rows = RowRanges::single(start..n_obs.min(start + n));
+            let rows = window([&first, &second], start, n_obs, memory)?;
             start = rows.end();
             let (left, right) =
                 block_on(async { futures::try_join!(first.read(&rows), second.read(&rows)) })?;

@@ -85,12 +85,27 @@ impl Verified {
 }
 
 /// What to compare, and how.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct VerifyOptions {
     pub(super) without: Vec<String>,
+    pub(super) memory: u64,
+}
+
+impl Default for VerifyOptions {
+    /// Everything, in 1 GiB.
+    fn default() -> Self {
+        Self { without: Vec::new(), memory: 1 << 30 }
+    }
 }
 
 impl VerifyOptions {
+    /// Bytes of memory for the rows of both stores, as they are read. Default: 1 GiB.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
     /// Matrices and columns that are not compared, as `X`, `layers/counts`, `raw/X`, `obs/plate`. Default:
     /// none.
     #[must_use]

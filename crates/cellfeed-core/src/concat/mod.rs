@@ -397,6 +397,16 @@ impl Backend for ConcatBackend {
         Table::of_names(genes.var.n_vars, &genes.var.names)
     }
 
+    fn verify_files(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<u64>> {
+        let mut all = None;
+        for store in &self.stores {
+            if let Some(bytes) = store.verify_files(progress)? {
+                all = Some(all.unwrap_or(0) + bytes);
+            }
+        }
+        Ok(all)
+    }
+
     /// None: matrices by columns and what lies beside obs and var are of each store alone.
     fn archive(&self) -> Option<&dyn Archive> {
         None

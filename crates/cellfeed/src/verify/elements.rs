@@ -67,7 +67,7 @@ impl Elements<String> {
 }
 
 /// Refuses to leave out what no store has: it is a name that was mistyped.
-pub(super) fn check_without(stores: [&Store; 2], without: &[String]) -> Result<()> {
+pub(super) fn check_without(stores: &[&Store], without: &[String]) -> Result<()> {
     let has = |store: &Store, path: &str| {
         let raw = || Elements::var(store, &MatrixKey::Raw, "raw/var");
         Elements::matrices(store).find(path).is_some()
@@ -77,7 +77,7 @@ pub(super) fn check_without(stores: [&Store; 2], without: &[String]) -> Result<(
     };
     match without.iter().find(|path| !stores.iter().any(|store| has(store, path))) {
         Some(path) => Err(Error::not_found(format!(
-            "neither store has {path:?}; what can be left out is called as X, layers/NAME, raw/X, \
+            "there is no {path:?}; what can be left out is called as X, layers/NAME, raw/X, \
              obs/NAME, var/NAME"
         ))),
         None => Ok(()),

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! mod.rs        the comparison
+//! check.rs      one store by itself: whether all of it can be read
 //! elements.rs   what a store has, of which what can be read is compared
 //! report.rs     options and answers
 //! values.rs     rows and columns compared, whatever the types of their values
 //! ```
 
+mod check;
 mod elements;
 mod report;
 mod values;
@@ -16,9 +18,10 @@ use crate::transpose::{Transposed, by_columns};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
 use cellfeed_core::{CsrRows, Error, ErrorKind, MatrixKey, Result, RowRanges, Table};
+pub use check::{Checked, check};
 use elements::{Elements, check_without};
 use futures::executor::block_on;
-pub use report::{Difference, Unreadable, Verified, VerifyOptions};
+pub use report::{Difference, Unreadable, Verified, VerifyOptions, VerifyProgress, VerifyStage};
 use std::fmt;
 use values::{columns_differ, rows_differ};
 
@@ -58,27 +61,31 @@ impl<'a> Side<'a> {
 
 /// Cells from `start` on that are compared at once: as many as fit the memory. Of rows that are made of
 /// columns the more the better, since each time all columns are read.
-fn window(sides: [&Side<'_>; 2], start: u64, n_obs: u64, memory: u64) -> Result<RowRanges> {
+fn window(sides: &[&Side<'_>], start: u64, n_obs: u64, memory: u64) -> Result<RowRanges> {
     let made = sides.iter().any(|side| side.transposed.is_some());
     let mut n = if made { n_obs - start } else { WINDOW.min(n_obs - start) };
     loop {
         let rows = RowRanges::single(start..start + n);
-        let [first, second] = [sides[0].bytes(&rows)?, sides[1].bytes(&rows)?];
-        let held = first.saturating_add(second);
+        let mut held = 0u64;
+        let mut most = (0, sides.first());
+        for side in sides {
+            let bytes = side.bytes(&rows)?;
+            held = held.saturating_add(bytes);
+            if bytes >= most.0 {
+                most = (bytes, Some(side));
+            }
+        }
         if held <= memory {
             return Ok(rows);
         }
-        if n == 1 {
-            let (side, bytes) =
-                if first >= second { (sides[0], first) } else { (sides[1], second) };
+        if let (1, (bytes, Some(side))) = (n, most) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::new(
                 ErrorKind::OverBudget,
                 format!(
-                    "reading one cell takes {} MiB, and comparing it {} MiB, more than the memory limit \
-                     of {} MiB; raise the limit if that is what you expect of the store (--memory)",
+                    "reading one cell takes {} MiB, more than the memory limit of {} MiB allows; raise \
+                     the limit (--memory) if that is what you expect of the store",
                     mib(bytes),
-                    mib(held),
                     mib(memory)
                 ),
             )
@@ -91,7 +98,8 @@ fn window(sides: [&Side<'_>; 2], start: u64, n_obs: u64, memory: u64) -> Result<
 }
 
 /// Compares two stores. Numbers are compared as numbers, whatever their types; categories by their
-/// text; values that are not stored are zeros. `progress` is called with the rows that were compared
+/// text; values that are not stored are zeros. Before, the files of a store that keeps checksums of them
+/// are held against those. `progress` is called with the rows that were compared
 /// and those there are, over all matrices, and ends the work by answering false.
 ///
 /// # Errors
@@ -101,10 +109,14 @@ pub fn verify(
     second: &Store,
     progress: &mut dyn FnMut(u64, u64) -> bool,
 ) -> Result<Verified> {
+    let progress = &mut |p: VerifyProgress| match p.stage {
+        VerifyStage::Rows => progress(p.done, p.total),
+        VerifyStage::Checksums => progress(0, 0),
+    };
     verify_with(first, second, &VerifyOptions::default(), progress)
 }
 
-/// As [`verify`], with options.
+/// As [`verify`], with options, and with progress of both stages.
 ///
 /// # Errors
 /// As `verify`; `NotFound` if neither store has what is to be left out.
@@ -112,13 +124,24 @@ pub fn verify_with(
     first: &Store,
     second: &Store,
     options: &VerifyOptions,
-    progress: &mut dyn FnMut(u64, u64) -> bool,
+    progress: &mut dyn FnMut(VerifyProgress) -> bool,
 ) -> Result<Verified> {
-    check_without([first, second], &options.without)?;
+    check_without(&[first, second], &options.without)?;
     let stores = [first, second];
     let mut run = Run { stores, options, found: Verified::default(), names: None };
+    run.found.checksum_bytes = [checksums(first, progress)?, checksums(second, progress)?];
     run.found.difference = run.all(progress)?;
     Ok(run.found)
+}
+
+/// Holds a store's files against its own checksums, if it has some.
+fn checksums(
+    store: &Store,
+    progress: &mut dyn FnMut(VerifyProgress) -> bool,
+) -> Result<Option<u64>> {
+    let stage = VerifyStage::Checksums;
+    let told = &mut |done, total| progress(VerifyProgress { stage, done, total });
+    store.backend().verify_files(told)
 }
 
 struct Run<'a> {
@@ -141,7 +164,10 @@ fn differ(element: &str, first: impl fmt::Display, second: impl fmt::Display) ->
 }
 
 impl Run<'_> {
-    fn all(&mut self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<Difference>> {
+    fn all(
+        &mut self,
+        progress: &mut dyn FnMut(VerifyProgress) -> bool,
+    ) -> Result<Option<Difference>> {
         let [a, b] = self.stores.map(Store::schema);
         if a.n_obs != b.n_obs {
             return Ok(Some(differ("n_obs", a.n_obs, b.n_obs)));
@@ -298,7 +324,7 @@ impl Run<'_> {
         key: &MatrixKey,
         done: &mut u64,
         total: u64,
-        progress: &mut dyn FnMut(u64, u64) -> bool,
+        progress: &mut dyn FnMut(VerifyProgress) -> bool,
     ) -> Result<Option<Difference>> {
         let [a, b] = self.stores;
         let (Some(x), Some(y)) = (a.schema().find(key), b.schema().find(key)) else {
@@ -311,7 +337,7 @@ impl Run<'_> {
         let (first, second) = (Side::open(a, key, memory)?, Side::open(b, key, memory)?);
         let (mut start, n_obs) = (0, a.n_obs());
         while start < n_obs {
-            let rows = window([&first, &second], start, n_obs, memory)?;
+            let rows = window(&[&first, &second], start, n_obs, memory)?;
             start = rows.end();
             let (left, right) =
                 block_on(async { futures::try_join!(first.read(&rows), second.read(&rows)) })?;
@@ -324,7 +350,8 @@ impl Run<'_> {
                 return Ok(Some(self.named(found)));
             }
             *done += rows.n_rows();
-            if !progress(*done, total) {
+            let stage = VerifyStage::Rows;
+            if !progress(VerifyProgress { stage, done: *done, total }) {
                 return Err(Error::cancelled());
             }
         }

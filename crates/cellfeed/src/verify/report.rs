@@ -48,6 +48,8 @@ pub struct Verified {
     pub only_first: Vec<String>,
     /// The same for the second.
     pub only_second: Vec<String>,
+    /// Bytes of each store that were held against the store's own checksums; nothing where it has none.
+    pub checksum_bytes: [Option<u64>; 2],
     /// What could not be compared, since a store has it and it cannot be read.
     pub unreadable: Vec<Unreadable>,
 }
@@ -82,6 +84,28 @@ impl Verified {
     pub fn common_equal(&self) -> bool {
         self.difference.is_none() && self.unreadable.iter().all(|u| !u.in_both)
     }
+}
+
+/// What is being done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyStage {
+    /// Holds the bytes of a store's files against their checksums, of one store after the other.
+    Checksums,
+    /// Reads rows.
+    Rows,
+}
+
+/// How far it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyProgress {
+    /// What is being done.
+    pub stage: VerifyStage,
+    /// Bytes or rows that this was done with.
+    pub done: u64,
+    /// Those there are.
+    pub total: u64,
 }
 
 /// What to compare, and how.

@@ -111,6 +111,10 @@ struct ConvertReport {
     peak_rss_bytes: u64,
     dropped: Vec<Dropped>,
     missing_genes: Vec<String>,
+    /// Genes that were written.
+    n_vars: u64,
+    /// Genes that each of the sources has.
+    n_vars_of_sources: Vec<u64>,
 }
 
 /// Something that is not in the destination.
@@ -159,7 +163,10 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<()> {
     let elapsed = start.elapsed().as_secs_f64();
     let report =
         report(destination, converted, elapsed, source.engine().stats().snapshot().bytes_read);
-    if args.json { say_json(&report) } else { print(&report) }
+    if args.json {
+        return say_json(&report);
+    }
+    print(&report, genes(source.schema().var.n_vars, &report.n_vars_of_sources, args.join))
 }
 
 fn options(args: &ConvertArgs) -> Result<ConvertOptions> {
@@ -214,10 +221,34 @@ fn report(destination: &Path, converted: Converted, elapsed: f64, read: u64) -> 
         peak_rss_bytes: usage::peak_rss_bytes(),
         dropped: dropped.map(|(path, why)| Dropped { path, why }).collect(),
         missing_genes: converted.missing_genes,
+        n_vars: converted.n_vars,
+        n_vars_of_sources: converted.n_vars_of_each,
     }
 }
 
-fn print(r: &ConvertReport) -> Result<()> {
+/// How many genes of several stores are there, if they had not all the same number.
+fn genes(joined: u64, of: &[u64], join: JoinName) -> Option<String> {
+    if of.len() < 2 || of.iter().all(|&n| n == joined) {
+        return None;
+    }
+    let each = if of.len() <= 4 {
+        let each: Vec<String> = of.iter().map(|&n| count(n)).collect();
+        let (last, first) = each.split_last()?;
+        format!("{} and {last}", first.join(", "))
+    } else {
+        let (least, most) = (of.iter().min()?, of.iter().max()?);
+        format!("from {} to {}", count(*least), count(*most))
+    };
+    let (n, stores) = (count(joined), of.len());
+    Some(match join {
+        JoinName::Inner => {
+            format!("{n} that all {stores} stores have, of {each}; --join outer keeps all")
+        }
+        JoinName::Outer => format!("{n} that any of the {stores} stores has, of {each}"),
+    })
+}
+
+fn print(r: &ConvertReport, genes: Option<String>) -> Result<()> {
     say(format_args!(
         "{}: {} cells, {} non-zeros, {} ({:.2} bytes a non-zero), {}: {} cells/s",
         r.path.display(),
@@ -228,6 +259,9 @@ fn print(r: &ConvertReport) -> Result<()> {
         seconds(r.seconds),
         rate(r.cells_per_second)
     ))?;
+    if let Some(genes) = genes {
+        say(format_args!("  genes: {genes}"))?;
+    }
     for dropped in &r.dropped {
         say(format_args!("  left behind: {}: {}", shown(&dropped.path), shown(&dropped.why)))?;
     }

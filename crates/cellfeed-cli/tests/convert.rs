@@ -1,42 +1,14 @@
-//! Converting and comparing as people do it: every pair of formats, every strategy, what is refused,
+//! Converting as people do it: every pair of formats, every strategy, what is refused,
 //! what is left after a kill.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod common;
 
-use common::{cellfeed, fails, json, out, testdata};
+use common::{Place, cellfeed, fails, json, out, testdata};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use tempfile::TempDir;
-
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn at(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0.path()).unwrap();
-        let mut names: Vec<String> =
-            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    /// A small atlas.
-    fn atlas(&self, cells: &str) -> String {
-        let path = self.at("atlas.h5ad");
-        out(&["generate", &path, "--cells", cells, "--genes", "900", "--seed", "3", "--quiet"]);
-        path
-    }
-}
 
 /// What can be written and read: an ending and a codec.
 const FORMATS: [(&str, &str); 8] = [
@@ -138,23 +110,6 @@ fn columns_become_rows_in_little_memory() {
 }
 
 #[test]
-fn verify_looks_at_all_row_offsets() {
-    let place = Place::new();
-    let (atlas, csr) = (place.atlas("2500"), place.at("a.csr"));
-    out(&["convert", &atlas, &csr]);
-    let indptr = Path::new(&csr).join("X/indptr");
-    let sound = std::fs::read(&indptr).unwrap();
-    for row in [3, 1234, 2499] {
-        let mut damaged = sound.clone();
-        damaged[row * 8..row * 8 + 8].fill(0);
-        std::fs::write(&indptr, damaged).unwrap();
-        let (_, error) = fails(&["verify", &atlas, &csr]);
-        let falls = format!("row {}", row - 1);
-        assert!(error.contains("indptr") && error.contains(&falls), "{error}");
-    }
-}
-
-#[test]
 fn a_shuffled_store_has_every_cell_once_whatever_the_memory() {
     let place = Place::new();
     let atlas = place.atlas("9000");
@@ -229,6 +184,55 @@ fn what_is_asked_for_is_kept_and_the_rest_is_said() {
 }
 
 #[test]
+fn an_x_that_cannot_be_read_is_not_left_behind_unless_layers_are_named() {
+    let place = Place::new();
+    let source = testdata("anndata-0.12.19.h5ad");
+    let (zarr, to) = (place.at("a.zarr"), place.at("b.csr"));
+    out(&["convert", source.to_str().unwrap(), &zarr]);
+    std::fs::remove_file(Path::new(&zarr).join("X/zarr.json")).unwrap();
+    let (code, text) = fails(&["convert", &zarr, &to]);
+    assert_eq!(code, 1, "{text}");
+    for word in ["X cannot be read", "zarr.json", "--layer", "counts"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_eq!(place.names(), ["a.zarr"]);
+    let report = json(&["convert", &zarr, &to, "--layer", "counts", "--json"]);
+    let dropped = report["dropped"].as_array().unwrap();
+    assert!(dropped.iter().any(|d| d["path"] == "X"), "{report}");
+    // A layer that was named is wanted, as X is.
+    std::fs::remove_file(Path::new(&zarr).join("layers/counts/zarr.json")).unwrap();
+    let (_, text) = fails(&["convert", &zarr, &to, "--layer", "counts", "--force"]);
+    assert!(text.contains("layers/counts cannot be read"), "{text}");
+}
+
+#[test]
+fn damage_in_what_the_destination_does_not_keep_fails_nothing() {
+    fn damage(folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                damage(&path);
+            } else if path.file_name().unwrap() != "zarr.json" {
+                std::fs::write(&path, [1u8; 40]).unwrap();
+            }
+        }
+    }
+    let place = Place::new();
+    let source = testdata("anndata-0.12.19.h5ad");
+    let zarr = place.at("a.zarr");
+    out(&["convert", source.to_str().unwrap(), &zarr]);
+    damage(&Path::new(&zarr).join("uns"));
+    for to in ["b.parquet", "c.csr"] {
+        let report = json(&["convert", &zarr, &place.at(to), "--json"]);
+        let dropped = report["dropped"].as_array().unwrap();
+        let uns = dropped.iter().find(|d| d["path"] == "uns").unwrap();
+        assert!(uns["why"].as_str().unwrap().contains("keeps matrices, obs and var alone"));
+    }
+    let (_, text) = fails(&["convert", &zarr, &place.at("d.h5ad")]);
+    assert!(text.contains("uns/note"), "{text}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     let place = Place::new();
     let atlas = place.atlas("200");
@@ -240,6 +244,7 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
         (vec!["convert", &atlas, &atlas, "--force"], 2, "is the source"),
         (vec!["convert", &csr, &place.at("a.csr/b.csr")], 2, "inside"),
         (vec!["convert", &atlas, &place.at("a.loom")], 2, "endings are"),
+        (vec!["convert", &atlas, &place.at("atlas")], 2, "--format"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--codec", "zip"], 2, "plain, packed"),
         (vec!["convert", &atlas, &place.at("b.h5ad"), "--codec", "zip"], 2, "gzip"),
         (vec!["convert", &atlas, &place.at("b.csr"), "--layer", "none"], 2, "layers/none"),
@@ -260,22 +265,6 @@ fn what_makes_no_sense_is_refused_and_leaves_nothing() {
     }
     out(&["convert", &atlas, &csr, "--force", "--codec", "packed"]);
     out(&["verify", &atlas, &csr]);
-}
-
-#[test]
-fn a_difference_is_told_with_its_place() {
-    let place = Place::new();
-    let (a, b) = (place.at("a.h5ad"), place.at("b.h5ad"));
-    for (path, seed) in [(&a, "1"), (&b, "2")] {
-        out(&["generate", path, "--cells", "100", "--genes", "50", "--seed", seed, "--quiet"]);
-    }
-    let output = cellfeed(&["verify", &a, &b, "--json"]);
-    assert_eq!(output.status.code(), Some(1));
-    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found["equal"], false);
-    let difference = &found["difference"];
-    assert!(difference["element"].is_string() && difference["row"].is_u64(), "{found}");
-    assert_ne!(difference["first"], difference["second"]);
 }
 
 #[test]
@@ -350,4 +339,38 @@ fn several_stores_of_different_formats_are_one() {
     }
     let (code, text) = fails(&["convert", &atlas, &csr, &atlas, "--force"]);
     assert!(code == 2 && text.contains("is the source"), "{text}");
+}
+
+#[test]
+fn genes_that_a_join_leaves_out_are_said() {
+    let place = Place::new();
+    let atlas = place.atlas("60");
+    let part = |name: &str, genes: std::ops::Range<u32>| {
+        let (path, list) = (place.at(name), place.at("genes.txt"));
+        let names: Vec<String> = genes.map(|i| format!("GENE{i:05}")).collect();
+        std::fs::write(&list, names.join("\n")).unwrap();
+        out(&["convert", &atlas, &path, "--genes", &list]);
+        path
+    };
+    let (a, b) = (part("a.csr", 1..401), part("b.csr", 394..701));
+    let run = |to: &str, more: &[&str]| {
+        let output = cellfeed(&[&["convert", &a, &b, &place.at(to)], more].concat());
+        assert!(output.status.success());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let (said, warned) = run("inner.csr", &[]);
+    let line = "genes: 7 that all 2 stores have, of 400 and 307; --join outer keeps all";
+    assert!(said.contains(line), "{said}");
+    assert!(warned.contains("warning: only 7 genes are in all of the 2 stores"), "{warned}");
+    let (said, warned) = run("outer.csr", &["--join", "outer"]);
+    assert!(said.contains("genes: 700 that any of the 2 stores has, of 400 and 307"), "{said}");
+    assert_eq!(warned, "");
+    let (report, _) = run("json.csr", &["--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["n_vars"], 7);
+    assert_eq!(report["n_vars_of_sources"], serde_json::json!([400, 307]));
+    // One store, or stores of the same genes, say nothing of it.
+    assert!(!out(&["convert", &a, &place.at("one.csr")]).contains("genes:"));
+    assert!(!out(&["convert", &a, &a, &place.at("same.csr")]).contains("genes:"));
 }

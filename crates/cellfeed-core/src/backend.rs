@@ -113,6 +113,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// `NotFound` for a missing matrix other than `X`; `Corrupt` or `Io` if the bytes are.
     async fn read_var(&self, matrix: &MatrixKey) -> Result<Table>;
 
+    /// Holds the store's files against the checksums that it keeps of them, which reading rows may not do:
+    /// how many bytes were checked, or nothing where a store keeps no checksums of files, as by default.
+    /// Blocks. `progress` is called with the bytes that were checked and those there are, and ends the work
+    /// by answering false.
+    ///
+    /// # Errors
+    /// `Corrupt` naming the first file that is damaged; `Io`; `Cancelled`.
+    fn verify_files(&self, _progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// What conversion asks for beyond that, if the backend offers it.
     fn archive(&self) -> Option<&dyn Archive>;
 }
@@ -126,6 +137,15 @@ pub trait Archive: Send + Sync {
     /// # Errors
     /// `Corrupt` or `Io` if the bytes are.
     async fn read_extras(&self, limit: u64) -> Result<Extras>;
+
+    /// What there is of it, by names as `uns` and `raw/varm`, without a look at what is inside: for a
+    /// destination that keeps none of it. By default nothing.
+    ///
+    /// # Errors
+    /// `Corrupt` or `Io` if the store's own list of members cannot be read.
+    async fn extra_names(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 
     /// What reading genes of a matrix by [`read_columns`](Self::read_columns) will cost.
     ///

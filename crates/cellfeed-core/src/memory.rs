@@ -244,6 +244,10 @@ impl Archive for MemoryBackend {
         Ok(self.extras.clone())
     }
 
+    async fn extra_names(&self) -> Result<Vec<String>> {
+        Ok(self.extras.elements.iter().map(|(name, _)| name.clone()).collect())
+    }
+
     fn column_cost(&self, matrix: &MatrixKey, _genes: &RowRanges) -> Result<ReadCost> {
         self.matrix(matrix)?;
         Err(by_rows(matrix))

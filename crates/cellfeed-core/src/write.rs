@@ -82,6 +82,28 @@ impl CellBatch {
 }
 
 impl NewStore {
+    /// Refuses two matrices or two obs columns of one name, of which a store that finds them by name would
+    /// keep one, or neither: for writers, before anything is made. Tables of genes cannot have two.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) naming what is there twice.
+    pub fn check_names(&self) -> Result<()> {
+        for (i, matrix) in self.matrices.iter().enumerate() {
+            if self.matrices[..i].iter().any(|m| m.key == matrix.key) {
+                return Err(Error::invalid_input(format!("{} is to be written twice", matrix.key)));
+            }
+        }
+        let mut names: Vec<&str> = self.obs.iter().map(|c| c.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(Error::invalid_input(format!(
+                "two obs columns are called {:?}; leave one out, or rename it",
+                twice[0]
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a batch that is not what was announced: the check that every writer makes first.
     ///
     /// # Errors
@@ -258,5 +280,35 @@ mod tests {
         assert!(new.check(&CellBatch { matrices: Vec::new(), ..batch.clone() }).is_err());
         let names: ArrayRef = Arc::new(arrow_array::StringArray::from(Vec::<String>::new()));
         assert!(new.check(&CellBatch { obs_index: Some(names), ..batch }).is_err());
+    }
+
+    #[test]
+    fn names_are_there_once() {
+        let column = |name: &str| ColumnSchema {
+            name: name.to_owned(),
+            kind: ColumnKind::Integer,
+            encoding: String::new(),
+        };
+        let new = |keys: &[MatrixKey], obs: &[&str]| NewStore {
+            n_obs: 0,
+            matrices: keys
+                .iter()
+                .map(|key| NewMatrix {
+                    key: key.clone(),
+                    var: Arc::default(),
+                    value_type: ValueType::F32,
+                    expected_nnz: None,
+                })
+                .collect(),
+            obs_index: Some("a".to_owned()),
+            obs: obs.iter().map(|name| column(name)).collect(),
+            var: Arc::default(),
+            extras: Extras::default(),
+        };
+        assert!(new(&[MatrixKey::X, MatrixKey::Raw], &["a", "b"]).check_names().is_ok());
+        let twice = new(&[MatrixKey::X, MatrixKey::X], &[]).check_names().unwrap_err();
+        assert!(twice.to_string().contains("X is to be written twice"), "{twice}");
+        let twice = new(&[MatrixKey::X], &["a", "b", "a"]).check_names().unwrap_err();
+        assert!(twice.to_string().contains("two obs columns are called \"a\""), "{twice}");
     }
 }

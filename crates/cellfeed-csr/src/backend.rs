@@ -98,9 +98,18 @@ impl CsrBackend {
             return Err(Error::unsupported("a BioNeMo SCDL folder has no checksums")
                 .with("file", self.folder.location()));
         }
+        self.check_sums(&mut |_, _| true)?;
+        self.check_offsets()
+    }
+
+    /// Holds every file against its checksum, and answers how many bytes they have.
+    fn check_sums(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<u64> {
         let window = if self.folder.is_far() { 16 << 20 } else { 1 << 20 };
         let mut buffer = vec![0u8; window];
-        for entry in Header::read(&*self.folder)?.files() {
+        let header = Header::read(&*self.folder)?;
+        let total = header.files().fold(0u64, |n, entry| n.saturating_add(entry.bytes));
+        let mut done = 0;
+        for entry in header.files() {
             crate::columns::check_file(&*self.folder, entry)?;
             let file = self.folder.open(&entry.path)?;
             let (mut hash, mut at) = (Xxh3::new(), 0);
@@ -109,7 +118,11 @@ impl CsrBackend {
                 file.read_exact_at(at, &mut buffer[..n])?;
                 hash.update(&buffer[..n]);
                 at += u64::try_from(n).unwrap_or(u64::MAX);
+                if !progress(done + at, total) {
+                    return Err(Error::cancelled());
+                }
             }
+            done += entry.bytes;
             let found = format!("{:016x}", hash.digest());
             if found != entry.xxh3 {
                 return Err(Error::corrupt(format!(
@@ -119,6 +132,11 @@ impl CsrBackend {
                 .with("file", file.location()));
             }
         }
+        Ok(total)
+    }
+
+    /// Holds every row offset against its neighbours.
+    fn check_offsets(&self) -> Result<()> {
         for (key, matrix) in &self.matrices {
             let checked = match matrix {
                 Matrix::Plain(m) => m.offsets.check_all(),
@@ -254,6 +272,15 @@ impl Backend for CsrBackend {
                 self.engine.blocking(move || read_table(&folder, &entry)).await
             }
         }
+    }
+
+    fn verify_files(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<u64>> {
+        if matches!(self.tables, Tables::Names) {
+            return Ok(None);
+        }
+        // Offsets first: what is wrong with them has a row.
+        self.check_offsets()?;
+        self.check_sums(progress).map(Some)
     }
 
     fn archive(&self) -> Option<&dyn Archive> {

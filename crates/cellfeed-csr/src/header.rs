@@ -129,8 +129,17 @@ impl Header {
                 ))));
             }
         }
-        serde_json::from_value(value)
-            .map_err(|e| blame(Error::corrupt(format!("the header is damaged: {e}"))))
+        let header: Self = serde_json::from_value(value)
+            .map_err(|e| blame(Error::corrupt(format!("the header is damaged: {e}"))))?;
+        let is_sum =
+            |s: &str| s.len() == 16 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if let Some(odd) = header.files().find(|file| !is_sum(&file.xxh3)) {
+            return Err(blame(Error::corrupt(format!(
+                "the header has {:?} for the checksum of {}, not 16 digits of 0 to 9 and a to f",
+                odd.xxh3, odd.path
+            ))));
+        }
+        Ok(header)
     }
 
     /// As text, for the writer.

@@ -21,7 +21,8 @@ pub const CODECS: [&str; 2] = ["plain", "packed"];
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](cellfeed_core::ErrorKind::InvalidInput) for a codec that the format
-/// does not have, or if the destination exists and is not to be replaced; `Io` if it cannot be made.
+/// does not have, for two matrices or obs columns of one name, or if the destination exists and is not
+/// to be replaced; `Io` if it cannot be made.
 pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<dyn StoreWriter>> {
     let layout = match options.codec() {
         None | Some("plain") => LayoutName::Plain,
@@ -38,6 +39,7 @@ pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<
             "a .csr store has no chunks: every row is read by itself",
         ));
     }
+    new.check_names()?;
     let staging = Staging::folder(path, options.overwrite(), crate::backend::looks_like)?;
     let folder = staging.path();
     let matrices = new

@@ -108,6 +108,19 @@ fn damage_that_reads_cannot_see_is_seen_by_checksums() {
     let error = open().unwrap().verify_checksums().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert!(error.to_string().contains("X/data"), "{error}");
+    let error = open().unwrap().verify_files(&mut |_, _| true).unwrap_err();
+    assert!(error.to_string().contains("X/data"), "{error}");
+    bytes[0] ^= 1;
+    std::fs::write(&data, &bytes).unwrap();
+    let mut last = (0, 0);
+    let note = &mut |done, total| {
+        last = (done, total);
+        true
+    };
+    let checked = open().unwrap().verify_files(note).unwrap().unwrap();
+    assert_eq!(last, (checked, checked));
+    let stopped = open().unwrap().verify_files(&mut |_, _| false).unwrap_err();
+    assert_eq!(stopped.kind(), ErrorKind::Cancelled);
 }
 
 #[test]
@@ -122,6 +135,11 @@ fn what_is_no_store_is_refused_by_name() {
         assert!(error.to_string().contains(what), "{error}");
     };
     let header = std::fs::read_to_string(path.join("header.json")).unwrap();
+    let sum = header.split("\"xxh3\": \"").nth(3).unwrap()[..16].to_owned();
+    for odd in ["zz", "", &sum.to_uppercase().replace('0', "G"), &sum[1..]] {
+        std::fs::write(path.join("header.json"), header.replace(&sum, odd)).unwrap();
+        refused("for the checksum of", ErrorKind::Corrupt);
+    }
     let with = |from: &str, to: &str| {
         assert!(header.contains(from), "{from}");
         std::fs::write(path.join("header.json"), header.replacen(from, to, 1)).unwrap();

@@ -3,7 +3,7 @@
 use crate::container::{self, Container, Limits};
 use crate::layout::{self, Genes, Matrix, Opened};
 use crate::options::{Hdf5Options, Reader};
-use crate::read::{Column, Context, SparseMatrix, read_extras};
+use crate::read::{Column, Context, SparseMatrix, extra_names, read_extras};
 use arrow_array::{ArrayRef, StringArray};
 use async_trait::async_trait;
 use cellfeed_core::io::{Access, ByteSource, Engine, LocalFile, Roofline};
@@ -162,6 +162,15 @@ impl Hdf5Backend {
     }
 
     /// A matrix that is stored by columns, if it has these genes.
+    /// Members of uns that are no extras: old files keep the categories of obs and var there, and here they
+    /// are with their columns.
+    fn categories_in_uns(&self) -> Vec<String> {
+        let raw = self.raw_var.iter().flat_map(|genes| &genes.schema.columns);
+        let columns = self.schema.obs.iter().chain(&self.schema.var.columns).chain(raw);
+        let taken = columns.filter(|c| c.encoding == layout::CATEGORIES_IN_UNS);
+        taken.map(|c| format!("{}_categories", c.name)).collect()
+    }
+
     fn by_columns(&self, key: &MatrixKey, genes: &RowRanges) -> Result<&SparseMatrix> {
         match self.matrices.iter().find(|(k, _)| k == key) {
             Some((_, Matrix::ByColumns(matrix))) => {
@@ -287,13 +296,17 @@ impl Archive for Hdf5Backend {
         if self.schema.format != "h5ad" {
             return Ok(Extras::default());
         }
-        // Old files keep the categories of obs and var in uns; here they are with their columns.
-        let raw = self.raw_var.iter().flat_map(|genes| &genes.schema.columns);
-        let columns = self.schema.obs.iter().chain(&self.schema.var.columns).chain(raw);
-        let taken = columns.filter(|c| c.encoding == layout::CATEGORIES_IN_UNS);
-        let taken = taken.map(|c| format!("{}_categories", c.name)).collect();
+        let taken = self.categories_in_uns();
         let extras = read_extras(&self.context, &self.root, taken, limit).await;
         extras.map_err(|e| e.with_default("file", &self.schema.location))
+    }
+
+    async fn extra_names(&self) -> Result<Vec<String>> {
+        if self.schema.format != "h5ad" {
+            return Ok(Vec::new());
+        }
+        let names = extra_names(&self.context, &self.root, self.categories_in_uns()).await;
+        names.map_err(|e| e.with_default("file", &self.schema.location))
     }
 
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {

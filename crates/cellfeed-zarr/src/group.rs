@@ -169,6 +169,10 @@ impl Archive for Group {
         read.map_err(|e| self.blame(e))
     }
 
+    async fn extra_names(&self) -> Result<Vec<String>> {
+        read::extras::extra_names(&self.context, &self.at).await.map_err(|e| self.blame(e))
+    }
+
     fn column_cost(&self, matrix: &MatrixKey, genes: &RowRanges) -> Result<ReadCost> {
         self.by_columns(matrix, genes)?.cost(&self.context.engine, genes)
     }

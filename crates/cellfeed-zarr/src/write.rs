@@ -37,7 +37,7 @@ use tree::{Tree, encoding, refused_name};
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](cellfeed_core::ErrorKind::InvalidInput) if the destination exists and is
-/// not to be replaced, or for an unknown codec; [`ErrorKind::Io`](cellfeed_core::ErrorKind::Io) if the
+/// not to be replaced, for two matrices or obs columns of one name, or for an unknown codec; [`ErrorKind::Io`](cellfeed_core::ErrorKind::Io) if the
 /// folder cannot be made.
 pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<dyn StoreWriter>> {
     let codec = options.codec().map_or(Ok(Codec::default()), Codec::parse)?;
@@ -51,6 +51,7 @@ pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<
             return Err(Error::invalid_input(why).with("element", &matrix.key));
         }
     }
+    new.check_names()?;
     let staging = Staging::folder(path, options.overwrite(), crate::backend::looks_like)?;
     let mut tree = Tree::new(staging.path());
     let matrices = new.matrices.iter();

@@ -119,3 +119,23 @@ fn a_dense_matrix_of_no_genes_has_its_rows() {
     let rows = block_on(store.read_all_rows(&MatrixKey::X)).unwrap();
     assert_eq!((rows.n_rows(), rows.nnz()), (37, 0));
 }
+
+/// A matrix without its own metadata is not one that was never there.
+#[test]
+fn lost_metadata_of_a_matrix_is_said_in_the_schema() {
+    for (name, lost) in [("v3-csr-chunks", "zarr.json"), ("anndata-0.10.9-v2", ".zgroup")] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = folder.path().join("x.zarr");
+        copy(&data().join(format!("{name}.zarr")), &store);
+        std::fs::remove_file(store.join("X").join(lost)).unwrap();
+        let opened = open(&store).unwrap();
+        let x = opened.schema().find(&MatrixKey::X).unwrap();
+        assert!(x.unreadable.as_ref().unwrap().contains("is missing"), "{x:?}");
+        let error = block_on(opened.read_all_rows(&MatrixKey::X)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        // A folder with nothing in it is what some tools leave of a matrix that is removed.
+        std::fs::remove_dir_all(store.join("X")).unwrap();
+        std::fs::create_dir(store.join("X")).unwrap();
+        assert!(open(&store).unwrap().schema().find(&MatrixKey::X).is_none());
+    }
+}

@@ -34,6 +34,11 @@ impl Format {
         }
     }
 
+    /// Whether it keeps what AnnData has beside matrices, obs and var: uns, obsm and the like.
+    pub(crate) fn keeps_extras(self) -> bool {
+        matches!(self, Self::H5ad | Self::Zarr)
+    }
+
     /// Of a store of many files, the one without which it does not open.
     #[cfg(feature = "object")]
     pub(crate) fn opener(self) -> Option<&'static str> {
@@ -52,8 +57,12 @@ impl Format {
     pub fn from_path(path: &Path) -> Result<Self> {
         let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
         Self::ALL.into_iter().find(|f| f.as_str() == ending).ok_or_else(|| {
+            let what = match ending {
+                "" => "the name has no ending that says the format".to_owned(),
+                ending => format!("no format has the ending .{ending}"),
+            };
             Error::invalid_input(format!(
-                "no format has the ending {ending:?}; endings are {}, or say which format it is",
+                "{what}; endings are {}, or say which format it is (--format, format=)",
                 Self::ALL.map(|f| format!(".{f}")).join(", ")
             ))
             .with("file", path.display())
@@ -122,6 +131,8 @@ mod tests {
         assert!(
             "loom".parse::<Format>().unwrap_err().to_string().contains("h5ad, zarr, csr, parquet")
         );
-        assert!(Format::from_path(Path::new("atlas")).is_err());
+        let text = |path: &str| Format::from_path(Path::new(path)).unwrap_err().to_string();
+        assert!(text("atlas").contains("has no ending") && text("atlas").contains("--format"));
+        assert!(text("a.loom").contains("the ending .loom; endings are .h5ad, .zarr"));
     }
 }

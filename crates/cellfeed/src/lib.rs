@@ -44,7 +44,10 @@ pub use convert::{ConvertOptions, Converted, Progress, Stage, convert};
 pub use format::{Format, create};
 pub use open::{OpenOptions, Store, open, open_many};
 pub use sample::StrategyColumns;
-pub use verify::{Difference, Verified, verify};
+pub use verify::{
+    Checked, Difference, Unreadable, Verified, VerifyOptions, VerifyProgress, VerifyStage, check,
+    verify, verify_with,
+};
 
 /// The README's Rust code compiles.
 #[cfg(doctest)]

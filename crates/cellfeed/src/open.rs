@@ -129,6 +129,8 @@ pub struct Store {
     engine: Arc<Engine>,
     /// Where each of the stores is that it consists of.
     locations: Arc<[String]>,
+    /// How many genes each of them has.
+    n_vars: Arc<[u64]>,
 }
 
 impl Store {
@@ -136,13 +138,21 @@ impl Store {
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, engine: Arc<Engine>) -> Self {
         let locations = Arc::from([backend.schema().location.clone()]);
-        Self { backend, engine, locations }
+        let n_vars = Arc::from([backend.schema().var.n_vars]);
+        Self { backend, engine, locations, n_vars }
     }
 
     /// Where the store is; of several opened as one, where each of them is.
     #[must_use]
     pub fn locations(&self) -> &[String] {
         &self.locations
+    }
+
+    /// How many genes the store has; of several opened as one, how many each of them has: those that they
+    /// have together are the schema's.
+    #[must_use]
+    pub fn n_vars_of_each(&self) -> &[u64] {
+        &self.n_vars
     }
 
     /// The backend.
@@ -235,7 +245,8 @@ pub(crate) fn of_no_format(what: &str) -> Error {
 
 /// Opens several stores, of any formats, as one that holds the cells of the first, then those of the
 /// second, and so on. They share threads and buffers. Genes are aligned by name; `options` says which
-/// stay. One store alone is opened as it is.
+/// stay. One store alone is opened as it is. If hardly any genes are common to all, that is among the
+/// engine's [warnings](cellfeed_core::io::ReadStats::take_warnings).
 ///
 /// # Errors
 /// As [`open`] for each, and as [`ConcatBackend::try_new`].
@@ -251,9 +262,10 @@ pub fn open_many(
         return Ok(store.clone());
     }
     let locations = stores.iter().flat_map(|s| s.locations.iter().cloned()).collect();
+    let n_vars = stores.iter().flat_map(|s| s.n_vars.iter().copied()).collect();
     let backends = stores.into_iter().map(|s| s.backend).collect();
     let backend = ConcatBackend::try_new(backends, concat, Arc::clone(&engine))?;
-    Ok(Store { backend: Arc::new(backend), engine, locations })
+    Ok(Store { backend: Arc::new(backend), engine, locations, n_vars })
 }
 
 pub(crate) enum Format {

@@ -90,6 +90,39 @@ impl Genes {
     }
 }
 
+impl Genes {
+    /// A warning if of the store with the fewest genes less than half are in the list: names of two kinds,
+    /// as symbols and Ensembl's, have hardly any in common, and rows that are nearly empty look sound.
+    pub(super) fn few(&self, vars: &[Arc<VarSchema>], what: &str) -> Option<String> {
+        let fewest = vars.iter().map(|v| v.n_vars).min()?;
+        if self.var.n_vars >= fewest.div_ceil(2) {
+            return None;
+        }
+        Some(format!(
+            "only {} {what} are in all of the {} stores, which have {}; the others are left out: if the \
+             stores name genes by different kinds of names, make them the same; to keep the genes of each, \
+             join them outer (--join outer, join=\"outer\")",
+            self.var.n_vars,
+            vars.len(),
+            numbers(vars)
+        ))
+    }
+}
+
+/// How many genes stores have, for people.
+fn numbers(vars: &[Arc<VarSchema>]) -> String {
+    let n: Vec<String> = vars.iter().map(|v| v.n_vars.to_string()).collect();
+    match &n[..] {
+        [all @ .., last] if !all.is_empty() && n.len() <= 4 => {
+            format!("{} and {last}", all.join(", "))
+        }
+        _ => {
+            let of = || vars.iter().map(|v| v.n_vars);
+            format!("from {} to {}", of().min().unwrap_or(0), of().max().unwrap_or(0))
+        }
+    }
+}
+
 fn as_u32(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

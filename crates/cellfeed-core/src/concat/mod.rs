@@ -98,7 +98,9 @@ pub struct ConcatBackend {
 
 impl ConcatBackend {
     /// Puts stores together. Rows are carried over on the engine's compute threads. Blocks while the
-    /// stores say of what type their integer columns are.
+    /// stores say of what type their integer columns are. If less than half of the genes of the store that
+    /// has the fewest are common to all, that is a [warning](crate::io::ReadStats::take_warnings) of the
+    /// engine's.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there is no store, if genes have
@@ -122,6 +124,9 @@ impl ConcatBackend {
         let places: Vec<&str> = schemas.iter().map(|s| s.location.as_str()).collect();
         let vars: Vec<Arc<VarSchema>> = schemas.iter().map(|s| Arc::clone(&s.var)).collect();
         let x = Genes::join(&vars, &places, options.join)?;
+        if let Some(warning) = x.few(&vars, "genes") {
+            engine.stats().warn(warning);
+        }
         let (mut matrices, mut described, mut raw) = (Vec::new(), Vec::new(), None);
         for key in keys(&schemas) {
             let found: Vec<&MatrixSchema> = schemas.iter().filter_map(|s| s.find(&key)).collect();
@@ -144,6 +149,9 @@ impl ConcatBackend {
                 let vars: Vec<Arc<VarSchema>> = found.iter().map(|m| Arc::clone(&m.var)).collect();
                 match Genes::join(&vars, &places, options.join) {
                     Ok(genes) => {
+                        if let Some(warning) = genes.few(&vars, "genes of raw") {
+                            engine.stats().warn(warning);
+                        }
                         schema.var = Arc::clone(&genes.var);
                         raw = Some(genes);
                     }
@@ -387,6 +395,16 @@ impl Backend for ConcatBackend {
             return self.stores[0].read_var(matrix).await;
         }
         Table::of_names(genes.var.n_vars, &genes.var.names)
+    }
+
+    fn verify_files(&self, progress: &mut dyn FnMut(u64, u64) -> bool) -> Result<Option<u64>> {
+        let mut all = None;
+        for store in &self.stores {
+            if let Some(bytes) = store.verify_files(progress)? {
+                all = Some(all.unwrap_or(0) + bytes);
+            }
+        }
+        Ok(all)
     }
 
     /// None: matrices by columns and what lies beside obs and var are of each store alone.

@@ -190,3 +190,22 @@ fn types_grow_as_little_as_holds_all() {
         assert_eq!((wider(a, b), wider(b, a)), (both, both), "{a} and {b}");
     }
 }
+
+#[test]
+fn few_common_genes_are_a_warning() {
+    let store = |names: &[&str]| store::<u8>(names, [&[(0, 1)], &[]], vec![]);
+    let engine = Arc::new(Engine::default());
+    let open = |stores: &[Arc<dyn Backend>], join| {
+        let options = ConcatOptions::default().with_join(join);
+        ConcatBackend::try_new(stores.to_vec(), &options, Arc::clone(&engine)).unwrap();
+        engine.stats().take_warnings()
+    };
+    let stores = [store(&["a", "b", "c", "d", "e"]), store(&["x", "e", "y"])];
+    let warnings = open(&stores, Join::Inner);
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("only 1 genes are in all of the 2 stores, which have 5 and 3"));
+    assert!(open(&stores, Join::Outer).is_empty());
+    // Half of the smallest store's genes, or more, are what stores of one kind have.
+    let stores = [store(&["a", "b", "c", "d", "e"]), store(&["x", "e", "y", "b"])];
+    assert!(open(&stores, Join::Inner).is_empty());
+}

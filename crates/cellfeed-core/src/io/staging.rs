@@ -187,8 +187,11 @@ fn refuse_existing(path: &Path, overwrite: bool, is_store: fn(&Path) -> bool) ->
 }
 
 fn exists(path: &Path) -> Error {
-    Error::invalid_input("the destination exists already and is not to be replaced")
-        .with("file", path.display())
+    Error::invalid_input(
+        "the destination exists already; give another name, or allow it to be replaced (--force, \
+         overwrite=True)",
+    )
+    .with("file", path.display())
 }
 
 /// Locks a temporary that was just made. Where locks are not to be had, a leftover stays a leftover.

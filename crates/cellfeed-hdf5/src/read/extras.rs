@@ -115,6 +115,39 @@ pub(crate) async fn read_extras(
     Ok(build.extras(tops, left_out))
 }
 
+/// Names of what there is, which is not looked into; `taken` of uns is with obs and var.
+pub(crate) async fn extra_names(
+    context: &Context,
+    root: &str,
+    taken: Vec<String>,
+) -> Result<Vec<String>> {
+    let (owned, root) = (context.clone(), root.to_owned());
+    let list = move || {
+        let container = &owned.container;
+        let Node::Group(top) = container.node(&root)? else { return Ok(Vec::new()) };
+        // What cannot be looked at is there all the same.
+        let has_members = |name: &str| match container.node(&join(&root, name)) {
+            Ok(Node::Group(g)) => g.members.iter().any(|m| name != "uns" || !taken.contains(m)),
+            _ => true,
+        };
+        let mut names = Vec::new();
+        for name in top.members {
+            if name == "raw" {
+                let varm = container.node(&join(&root, "raw/varm"));
+                if matches!(varm, Ok(Node::Group(varm)) if !varm.members.is_empty()) {
+                    names.push("raw/varm".to_owned());
+                }
+            } else if !ELSEWHERE.contains(&name.as_str())
+                && (!GROUPS.contains(&name.as_str()) || has_members(&name))
+            {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    };
+    context.engine.blocking(list).await
+}
+
 fn may_be_left_out(error: &Error) -> bool {
     error.kind() == ErrorKind::Unsupported || error.message().starts_with("a string is not UTF-8")
 }

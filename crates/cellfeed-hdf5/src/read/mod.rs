@@ -17,7 +17,7 @@ mod start;
 pub(crate) use array::{Context, StoredArray};
 pub(crate) use convert::Convert;
 pub(crate) use dense::DenseMatrix;
-pub(crate) use extras::read_extras;
+pub(crate) use extras::{extra_names, read_extras};
 pub(crate) use obs::{Column, ColumnData, Values, column_to_text, integers};
 pub(crate) use sparse::{SparseMatrix, read_offsets};
 

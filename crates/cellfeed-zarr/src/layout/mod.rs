@@ -95,7 +95,15 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
         raw_var = Some(genes);
     }
     for (key, path, genes) in wanted {
-        let Some(found) = node(root(context), &path)? else { continue };
+        let Some(found) = node(root(context), &path)? else {
+            // A folder with something in it is a matrix whose own metadata was lost.
+            if matches!(root(context).look(&path), Ok(Some(Entry::Folder)))
+                && root(context).list(&path).is_ok_and(|members| !members.is_empty())
+            {
+                schemas.push(unreadable(key, genes.schema, LOST.to_owned()));
+            }
+            continue;
+        };
         if found.text("encoding-type") == Some("null") {
             continue;
         }
@@ -106,15 +114,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
             }
             // What other matrices do not rest on is listed with the reason.
             Err(e) if e.kind() == ErrorKind::Unsupported && key != MatrixKey::X => {
-                schemas.push(MatrixSchema {
-                    key,
-                    encoding: Encoding::Dense,
-                    value_type: ValueType::F32,
-                    nnz: None,
-                    var: genes.schema,
-                    arrays: Vec::new(),
-                    unreadable: Some(e.message().to_owned()),
-                });
+                schemas.push(unreadable(key, genes.schema, e.message().to_owned()));
             }
             Err(e) => return Err(e.with_default("element", path)),
         }
@@ -130,6 +130,23 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
         var: var_schema,
     };
     Ok(Opened { schema, matrices, obs, var, raw_var })
+}
+
+/// What is wrong with a matrix without metadata.
+const LOST: &str =
+    "its folder is there, but zarr.json or .zgroup in it is missing: copy the store again";
+
+/// A matrix that is there and cannot be read.
+fn unreadable(key: MatrixKey, var: Arc<VarSchema>, why: String) -> MatrixSchema {
+    MatrixSchema {
+        key,
+        encoding: Encoding::Dense,
+        value_type: ValueType::F32,
+        nnz: None,
+        var,
+        arrays: Vec::new(),
+        unreadable: Some(why),
+    }
 }
 
 /// Where AnnData groups lie in stores that hold several: MuData, SpatialData.

@@ -89,6 +89,26 @@ pub(crate) async fn read_extras(context: &Context, at: &str, limit: u64) -> Resu
     Ok(Extras { elements, left_out })
 }
 
+/// Names of what there is, which is not looked into.
+pub(crate) async fn extra_names(context: &Context, at: &str) -> Result<Vec<String>> {
+    let (owned, group) = (context.clone(), at.to_owned());
+    let list = move || {
+        let planner = Planner { context: &owned, at: &group, left_out: Vec::new(), elements: 0 };
+        let mut names = Vec::new();
+        for name in planner.members("")? {
+            let name = if name == "raw" { "raw/varm".to_owned() } else { name };
+            // What cannot be looked at is there all the same.
+            let is_node = || !matches!(planner.node(&name), Ok(None));
+            let has_members = || planner.members(&name).map_or(true, |members| !members.is_empty());
+            if !ELSEWHERE.contains(&name.as_str()) && is_node() && has_members() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    };
+    context.engine.blocking(list).await
+}
+
 /// Paths of what is left out, the largest first, until the rest fits.
 fn beyond(tops: &[Plan], limit: u64, left_out: &mut Vec<(String, String)>) -> HashSet<String> {
     let mut units = Vec::new();

@@ -235,7 +235,7 @@ impl Array {
         let span = self.index_span(file.len())?;
         let mut bytes = vec![0; to_usize(span.end - span.start)];
         file.read_exact_at(span.start, &mut bytes)?;
-        self.check_index(name, &bytes, file.len(), span.start).map(Some)
+        self.check_index(name, &bytes, file.len(), &span).map(Some)
     }
 
     /// Reads an index, checks and keeps it.
@@ -243,7 +243,7 @@ impl Array {
         let blame = |e: Error| self.blame(e.with_default("file", file.location()));
         let span = self.index_span(file.len()).map_err(blame)?;
         let bytes = file.get_ranges(vec![span.clone()]).await.map_err(blame)?;
-        self.check_index(name, &bytes, file.len(), span.start).map_err(blame)?;
+        self.check_index(name, &bytes, file.len(), &span).map_err(blame)?;
         Ok(())
     }
 
@@ -261,21 +261,22 @@ impl Array {
         Ok(at..at + length)
     }
 
-    /// Checks an index that was read at `at`, and keeps it.
+    /// Checks an index that was read at `own`, and keeps it.
     fn check_index(
         &self,
         name: &str,
         bytes: &[u8],
         shard: u64,
-        at: u64,
+        own: &Range<u64>,
     ) -> Result<Arc<ShardIndex>> {
         let payload = bytes.get(..to_usize(self.meta.chunks_in_file()) * 16).unwrap_or_default();
         if self.meta.sharding.is_some_and(|s| s.checksum) {
             codec::check_crc32c(payload, bytes).map_err(|e| {
-                Error::corrupt(format!("the shard's index: {}", e.message())).with("offset", at)
+                Error::corrupt(format!("the shard's index: {}", e.message()))
+                    .with("offset", own.start)
             })?;
         }
-        let index = Arc::new(ShardIndex::new(payload, shard, at)?);
+        let index = Arc::new(ShardIndex::new(payload, shard, own)?);
         self.indexes.keep(name, &index);
         Ok(index)
     }

@@ -21,8 +21,9 @@ pub(super) enum ShardIndex {
 }
 
 impl ShardIndex {
-    /// Reads the entries of an index, of a file of `length` bytes; `at` is where they are, for messages.
-    pub(super) fn new(entries: &[u8], length: u64, at: u64) -> Result<Self> {
+    /// Reads the entries of an index that lies at `own` in a file of `length` bytes. Where bytes were lost
+    /// from the midst of a shard whose index is at its end, chunks come to lie over the index.
+    pub(super) fn new(entries: &[u8], length: u64, own: &Range<u64>) -> Result<Self> {
         let (words, _) = entries.as_chunks::<8>();
         let mut index = Vec::with_capacity(words.len() / 2);
         for (i, pair) in words.chunks_exact(2).enumerate() {
@@ -31,16 +32,21 @@ impl ShardIndex {
                 index.push(None);
                 continue;
             }
-            match offset.checked_add(size) {
-                Some(end) if end <= length && size > 0 => index.push(Some(offset..end)),
-                _ => {
-                    return Err(Error::corrupt(format!(
-                        "the shard's index puts inner chunk {i} at {offset} with {size} bytes, but \
-                         the file has {length} bytes"
-                    ))
-                    .with("offset", at + as_u64(i) * 16));
+            let what = match offset.checked_add(size) {
+                Some(end) if end <= length && size > 0 => {
+                    if offset >= own.end || end <= own.start {
+                        index.push(Some(offset..end));
+                        continue;
+                    }
+                    format!("the index itself is at {} to {}", own.start, own.end)
                 }
-            }
+                _ => format!("the file has {length} bytes"),
+            };
+            return Err(Error::corrupt(format!(
+                "the shard's index puts inner chunk {i} at {offset} with {size} bytes, but {what}; copy \
+                 the store again"
+            ))
+            .with("offset", own.start + as_u64(i) * 16));
         }
         Ok(Self::in_order(&index).unwrap_or(Self::Any(index)))
     }
@@ -117,23 +123,34 @@ mod tests {
 
     #[test]
     fn chunks_are_found_in_any_order() {
-        let index = ShardIndex::new(&entries(&[NONE, (20, 5), NONE, (25, 75), NONE]), 100, 0);
+        let index = ShardIndex::new(&entries(&[NONE, (20, 5), NONE, (25, 75), NONE]), 100, &(0..0));
         let index = index.unwrap();
         assert!(matches!(index, ShardIndex::InOrder(20, _)));
         let found: Vec<_> = (0..7).map(|i| index.get(i)).collect();
         assert_eq!(found, [None, Some(20..25), None, Some(25..100), None, None, None]);
-        let index = ShardIndex::new(&entries(&[(30, 5), (0, 30), NONE]), 35, 0).unwrap();
+        let index = ShardIndex::new(&entries(&[(30, 5), (0, 30), NONE]), 35, &(35..35)).unwrap();
         assert!(matches!(index, ShardIndex::Any(_)));
         assert_eq!((index.get(0), index.get(1), index.get(2)), (Some(30..35), Some(0..30), None));
-        let empty = ShardIndex::new(&entries(&[NONE, NONE]), 0, 0).unwrap();
+        let empty = ShardIndex::new(&entries(&[NONE, NONE]), 0, &(0..0)).unwrap();
         assert_eq!((empty.get(0), empty.get(1)), (None, None));
     }
 
     #[test]
     fn what_leads_outside_is_refused() {
         for bad in [(0, 101), (100, 1), (u64::MAX, 1), (1, u64::MAX), (5, 0), (u64::MAX, 0)] {
-            let error = ShardIndex::new(&entries(&[(0, 5), bad]), 100, 40).unwrap_err();
+            let error = ShardIndex::new(&entries(&[(0, 5), bad]), 100, &(40..40)).unwrap_err();
             assert!(error.to_string().contains("offset 56"), "{error}");
+        }
+    }
+
+    #[test]
+    fn chunks_over_the_index_are_refused() {
+        // An index of two at the end of 100 bytes, and at the start.
+        for (own, sound, bad) in [(68..100, (60, 8), (61, 8)), (0..32, (32, 8), (31, 8))] {
+            assert!(ShardIndex::new(&entries(&[NONE, sound]), 100, &own).is_ok());
+            let error = ShardIndex::new(&entries(&[NONE, bad]), 100, &own).unwrap_err();
+            assert!(error.to_string().contains("the index itself is at"), "{error}");
+            assert_eq!(error.kind(), cellfeed_core::ErrorKind::Corrupt);
         }
     }
 }

@@ -3,24 +3,27 @@
 //! ```text
 //! mod.rs        what is carried over, and the run: one batch is written while the next is read
 //! batch.rs      one batch: rows in file order or in a shuffled one, of some matrices and columns
+//! choose.rs     which matrices and columns are carried over, and why others are not
 //! genes.rs      a selection of genes
 //! remote.rs     a store for a bucket: written to this machine, then put there
 //! spill.rs      rows set aside on the disk, sorted by batch, where the source has another order
 //! ```
 
 mod batch;
+mod choose;
 mod genes;
 #[cfg(feature = "object")]
 mod remote;
 mod spill;
 
-use crate::transpose::{Transposed, by_columns};
+use crate::transpose::Transposed;
 use crate::{Format, Store, create};
 use batch::{Order, Reader};
 use cellfeed_core::{
-    ColumnKind, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter, WriteOptions,
-    Written,
+    ColumnKind, ColumnSchema, Error, Extras, MatrixKey, NewMatrix, NewStore, Result, StoreWriter,
+    WriteOptions, Written,
 };
+use choose::{Chosen, choose_columns, choose_matrices};
 use futures::executor::block_on;
 use genes::Selection;
 use std::path::{Path, PathBuf};
@@ -77,7 +80,8 @@ impl ConvertOptions {
         self
     }
 
-    /// Only these layers. Default: all.
+    /// Only these layers. Default: all. With layers named, an `X` that cannot be read is left behind; else
+    /// it is an error.
     #[must_use]
     pub fn with_layers(mut self, layers: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.layers = Some(layers.into_iter().map(Into::into).collect());
@@ -176,6 +180,10 @@ pub struct Converted {
     pub left_out: Vec<(String, String)>,
     /// Genes that were asked for and are not there.
     pub missing_genes: Vec<String>,
+    /// Genes of `X` that were written.
+    pub n_vars: u64,
+    /// Genes that the source had; of several, each of them.
+    pub n_vars_of_each: Vec<u64>,
 }
 
 /// Converts a store. The destination is a path, or a URL of an object store: then it is put together on
@@ -186,7 +194,8 @@ pub struct Converted {
 /// # Errors
 /// Of the source as [`Backend::read_rows`](cellfeed_core::Backend::read_rows), of the destination as
 /// [`create`]; `InvalidInput` if the destination is the source, or there is nothing to convert;
-/// `OverBudget` if not even one cell fits the memory; `Cancelled`. Of a URL also `Unsupported` if it is
+/// `Unsupported` if the source has an `X` that cannot be read and no layers were named, or a layer that
+/// was; `OverBudget` if not even one cell fits the memory; `Cancelled`. Of a URL also `Unsupported` if it is
 /// not written to, `NotFound` if there is no such bucket, `Io` if the store refuses or is not reached.
 pub fn convert(
     source: &Store,
@@ -236,9 +245,9 @@ fn write(
         Some(names) => Some(Selection::of(source, names)?),
         None => None,
     };
-    let new =
-        block_on(describe(source, options, &matrices, columns, selection.as_ref(), &mut left_out))?;
-    let n_obs = new.n_obs;
+    let chosen = (&matrices[..], columns, selection.as_ref());
+    let new = block_on(describe(source, options, format, chosen, &mut left_out))?;
+    let (n_obs, n_vars) = (new.n_obs, new.var.n_rows());
     // The writer makes its own copy of what it must know; ours says what to read.
     let mut reader = Reader::new(source, matrices, &new, selection.as_ref(), options.memory / 2)?;
     let order = Order::new(n_obs, options.shuffle)?;
@@ -248,7 +257,8 @@ fn write(
     let reader = Arc::new(reader);
     let written = block_on(run(source, &reader, &order, writer, n_obs, progress))?;
     let missing_genes = selection.map_or_else(Vec::new, |s| s.missing.clone());
-    Ok(Converted { format, written, left_out, missing_genes })
+    let n_vars_of_each = source.n_vars_of_each().to_vec();
+    Ok(Converted { format, written, left_out, missing_genes, n_vars, n_vars_of_each })
 }
 
 /// Reads the next batch while the last one is written.
@@ -311,87 +321,37 @@ fn refuse_same(source: &Store, destination: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A matrix to carry over, and how its rows are had.
-#[derive(Debug)]
-pub(crate) struct Chosen {
-    key: MatrixKey,
-    /// By columns: rows have to be made.
-    by_columns: bool,
-}
-
-fn choose_matrices(
+/// What the source has beside matrices, obs and var, if the destination keeps it: what it does not is not
+/// read, so that nothing fails on it, nor takes its time.
+async fn read_extras(
     source: &Store,
     options: &ConvertOptions,
+    format: Format,
     left_out: &mut Vec<(String, String)>,
-) -> Result<Vec<Chosen>> {
-    let schema = source.schema();
-    if let Some(layers) = &options.layers {
-        for name in layers {
-            let key = MatrixKey::Layer(name.clone());
-            if !schema.matrices.iter().any(|m| m.key == key) {
-                schema.matrix(&key)?;
+) -> Result<Extras> {
+    match source.backend().archive() {
+        Some(archive) if format.keeps_extras() => archive.read_extras(options.memory / 4).await,
+        Some(archive) => {
+            let why = format!("a .{format} store keeps matrices, obs and var alone");
+            let names = archive.extra_names().await?;
+            left_out.extend(names.into_iter().map(|name| (name, why.clone())));
+            Ok(Extras::default())
+        }
+        None => {
+            if source.locations().len() > 1 {
+                let why = "of several stores only matrices, obs and var are joined";
+                left_out.push(("uns, obsm, varm, obsp, varp".to_owned(), why.to_owned()));
             }
+            Ok(Extras::default())
         }
     }
-    let mut chosen = Vec::new();
-    for matrix in &schema.matrices {
-        let wanted = match &matrix.key {
-            MatrixKey::X => true,
-            MatrixKey::Raw => options.raw,
-            MatrixKey::Layer(name) => {
-                options.layers.as_ref().is_none_or(|layers| layers.contains(name))
-            }
-        };
-        let path = matrix.key.to_string();
-        if !wanted {
-            left_out.push((path, "not asked for".to_owned()));
-            continue;
-        }
-        let by_columns = by_columns(source, matrix);
-        match &matrix.unreadable {
-            Some(why) if !by_columns => left_out.push((path, why.clone())),
-            _ => chosen.push(Chosen { key: matrix.key.clone(), by_columns }),
-        }
-    }
-    if chosen.is_empty() {
-        let why = left_out.first().map_or("the store holds none", |(_, why)| why.as_str());
-        return Err(Error::invalid_input(format!("there is no matrix to convert: {why}"))
-            .with("file", &schema.location));
-    }
-    Ok(chosen)
-}
-
-fn choose_columns(
-    source: &Store,
-    options: &ConvertOptions,
-    left_out: &mut Vec<(String, String)>,
-) -> Result<Vec<String>> {
-    let schema = source.schema();
-    if let Some(columns) = &options.obs {
-        for name in columns {
-            schema.obs_column(name)?;
-        }
-    }
-    let mut chosen = Vec::new();
-    for column in &schema.obs {
-        let path = format!("obs/{}", column.name);
-        if options.obs.as_ref().is_some_and(|wanted| !wanted.contains(&column.name)) {
-            left_out.push((path, "not asked for".to_owned()));
-        } else if let ColumnKind::Unreadable(why) = &column.kind {
-            left_out.push((path, why.clone()));
-        } else {
-            chosen.push(column.name.clone());
-        }
-    }
-    Ok(chosen)
 }
 
 async fn describe(
     source: &Store,
     options: &ConvertOptions,
-    matrices: &[Chosen],
-    columns: Vec<String>,
-    selection: Option<&Selection>,
+    format: Format,
+    (matrices, columns, selection): (&[Chosen], Vec<ColumnSchema>, Option<&Selection>),
     left_out: &mut Vec<(String, String)>,
 ) -> Result<NewStore> {
     let (backend, schema) = (source.backend(), source.schema());
@@ -419,16 +379,7 @@ async fn describe(
             expected_nnz: found.nnz,
         });
     }
-    let mut extras = match backend.archive() {
-        Some(archive) => archive.read_extras(options.memory / 4).await?,
-        None => {
-            if source.locations().len() > 1 {
-                let why = "of several stores only matrices, obs and var are joined";
-                left_out.push(("uns, obsm, varm, obsp, varp".to_owned(), why.to_owned()));
-            }
-            Extras::default()
-        }
-    };
+    let mut extras = read_extras(source, options, format, left_out).await?;
     left_out.append(&mut extras.left_out);
     // What has a row for each cell or gene must keep to their order and selection.
     let mut fixed: Vec<&str> = Vec::new();
@@ -450,7 +401,7 @@ async fn describe(
         n_obs: schema.n_obs,
         matrices: new,
         obs_index: schema.obs_index.clone(),
-        obs: schema.obs.iter().filter(|c| columns.contains(&c.name)).cloned().collect(),
+        obs: columns,
         var,
         extras,
     })

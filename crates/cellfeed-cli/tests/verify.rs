@@ -32,7 +32,7 @@ fn a_difference_is_told_with_its_place() {
         out(&["generate", path, "--cells", "100", "--genes", "50", "--seed", seed, "--quiet"]);
     }
     let output = cellfeed(&["verify", &a, &b, "--json"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["equal"], false);
     let difference = &found["difference"];
@@ -50,7 +50,7 @@ fn what_cannot_be_read_is_not_equal() {
     for (first, second) in [(&lost, &lost), (&sound, &lost), (&lost, &sound)] {
         for more in [&[][..], &["--common"]] {
             let output = cellfeed(&[&["verify", first, second], more].concat());
-            assert_eq!(output.status.code(), Some(1));
+            assert_eq!(output.status.code(), Some(3));
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(said.starts_with("not known") && !said.contains(", X"), "{said}");
             assert!(said.contains(&format!("cannot be read in {lost}: X: its folder")), "{said}");
@@ -75,7 +75,7 @@ fn verify_keeps_to_its_memory() {
     let (atlas, zarr) = (place.atlas("300"), place.at("a.zarr"));
     out(&["convert", &atlas, &zarr]);
     let (code, text) = fails(&["verify", &atlas, &zarr, "--memory", "16KiB"]);
-    assert!(code == 1 && text.contains("--memory") && text.contains(&zarr), "{text}");
+    assert!(code == 3 && text.contains("--memory") && text.contains(&zarr), "{text}");
     out(&["verify", &atlas, &zarr, "--memory", "64MiB"]);
 }
 
@@ -98,12 +98,12 @@ fn checksums_are_held_against_the_files_and_one_store_is_read_whole() {
     std::fs::write(&data, bytes).unwrap();
     for args in [vec!["verify", &csr], vec!["verify", &csr, &csr], vec!["verify", &atlas, &csr]] {
         let (code, text) = fails(&args);
-        assert!(code == 1 && text.contains("checksum") && text.contains("X/data"), "{text}");
+        assert!(code == 3 && text.contains("checksum") && text.contains("X/data"), "{text}");
     }
     let lost = place.at("b.zarr");
     out(&["convert", &atlas, &lost]);
     std::fs::remove_file(Path::new(&lost).join("X/zarr.json")).unwrap();
     let (code, text) = fails(&["verify", &lost]);
-    assert!(code == 1 && text.contains("X cannot be read"), "{text}");
+    assert!(code == 3 && text.contains("X cannot be read"), "{text}");
     assert_eq!(fails(&["verify", &csr, "--common"]).0, 2);
 }

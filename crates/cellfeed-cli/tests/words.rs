@@ -183,5 +183,5 @@ fn help_tells_what_is_there() {
     assert!(out(&["stream", "--help"]).contains("Object stores"));
     assert!(!out(&["tune", "--help"]).contains("Object stores"));
     assert!(out(&["inspect", "--help"]).contains("SCDL"));
-    assert!(out(&["verify", "--help"]).contains("3 if a store"));
+    assert!(out(&["verify", "--help"]).contains("3 if something could not be read"));
 }

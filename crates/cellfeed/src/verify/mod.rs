@@ -79,14 +79,14 @@ fn window(sides: &[&Side<'_>], start: u64, n_obs: u64, memory: u64) -> Result<Ro
             return Ok(rows);
         }
         if let (1, (bytes, Some(side))) = (n, most) {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+            let kib = |bytes: u64| bytes.div_ceil(1 << 10);
             return Err(Error::new(
                 ErrorKind::OverBudget,
                 format!(
-                    "reading one cell takes {} MiB, more than the memory limit of {} MiB allows; raise \
+                    "reading one cell takes {} KiB, more than the memory limit of {} KiB allows; raise \
                      the limit (--memory) if that is what you expect of the store",
-                    mib(bytes),
-                    mib(memory)
+                    kib(bytes),
+                    kib(memory)
                 ),
             )
             .with("file", &side.store.schema().location)

@@ -32,7 +32,7 @@ fn a_difference_is_told_with_its_place() {
         out(&["generate", path, "--cells", "100", "--genes", "50", "--seed", seed, "--quiet"]);
     }
     let output = cellfeed(&["verify", &a, &b, "--json"]);
-    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(output.status.code(), Some(1));
     let found: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(found["equal"], false);
     let difference = &found["difference"];

@@ -354,12 +354,12 @@ def test_another_thread_may_look_at_work_that_is_waited_for(h5ad):
 
 
 @pytest.mark.parametrize("where", ["waiting", "looping"])
-def test_ctrl_c_ends_a_loop(tmp_path, where):
+def test_ctrl_c_ends_a_loop(tmp_path, where, halting):
     path = tmp_path / "atlas.h5ad"
     make(3000, 100).write_h5ad(path)
-    # A fifo never answers: opening it waits for a writer.
-    fifo = tmp_path / "fifo.h5ad"
-    os.mkfifo(fifo)
+    # A server that does not answer: opening its store waits.
+    server, url = halting
+    server.open.clear()
     code = f"""
         {LISTEN}
         import cellfeed, os, time
@@ -368,7 +368,7 @@ def test_ctrl_c_ends_a_loop(tmp_path, where):
         try:
             print("begun", flush=True)
             if {where == "waiting"}:
-                cellfeed.open({str(fifo)!r})
+                cellfeed.open({url!r})
             while True:
                 for batch in loader:
                     pass

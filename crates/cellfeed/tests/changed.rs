@@ -40,11 +40,11 @@ fn files(store: &Path) -> Vec<PathBuf> {
 fn loader(path: &Path, access: Access) -> cellfeed::Loader {
     let options = OpenOptions::default().with_access(access);
     let store = cellfeed::open(path.to_str().unwrap(), &options).unwrap();
-    let options = PlanOptions::default().with_batch_size(32).with_fetch_factor(256);
+    let options = PlanOptions::default().with_batch_size(32).with_fetch_factor(64);
     let strategy = Strategy::BlockShuffling { block_size: 4 };
     let plan = Plan::new(store.n_obs(), strategy, &options).unwrap();
     // Few minibatches wait, so that most are gathered after the file has changed.
-    store.loader(plan, LoaderOptions::default().with_memory(8 << 20)).unwrap()
+    store.loader(plan, LoaderOptions::default().with_memory(2 << 20)).unwrap()
 }
 
 /// Digests of the minibatches of an epoch.

@@ -114,6 +114,20 @@ pub struct MatrixSchema {
 }
 
 impl MatrixSchema {
+    /// A matrix of which nothing is known but that it is there, and why it cannot be read.
+    #[must_use]
+    pub fn unreadable(key: MatrixKey, var: Arc<VarSchema>, why: String) -> Self {
+        Self {
+            key,
+            encoding: Encoding::Dense,
+            value_type: ValueType::F32,
+            nnz: None,
+            var,
+            arrays: Vec::new(),
+            unreadable: Some(why),
+        }
+    }
+
     /// How many genes.
     #[must_use]
     pub fn n_vars(&self) -> u64 {

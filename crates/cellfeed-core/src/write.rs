@@ -82,17 +82,26 @@ impl CellBatch {
 }
 
 impl NewStore {
+    /// Refuses two matrices of one name: for writers to which columns of one name are no error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) naming the matrix.
+    pub fn check_matrices(&self) -> Result<()> {
+        for (i, matrix) in self.matrices.iter().enumerate() {
+            if self.matrices[..i].iter().any(|m| m.key == matrix.key) {
+                return Err(Error::invalid_input(format!("{} is to be written twice", matrix.key)));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses two matrices or two obs columns of one name, of which a store that finds them by name would
     /// keep one, or neither: for writers, before anything is made. Tables of genes cannot have two.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) naming what is there twice.
     pub fn check_names(&self) -> Result<()> {
-        for (i, matrix) in self.matrices.iter().enumerate() {
-            if self.matrices[..i].iter().any(|m| m.key == matrix.key) {
-                return Err(Error::invalid_input(format!("{} is to be written twice", matrix.key)));
-            }
-        }
+        self.check_matrices()?;
         let mut names: Vec<&str> = self.obs.iter().map(|c| c.name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|w| w[0] == w[1]) {

@@ -21,6 +21,16 @@ struct State {
     waiting: VecDeque<(u64, oneshot::Sender<Permit>)>,
 }
 
+/// Bytes for people, in a unit in which they can be given back as a limit that is no smaller.
+#[must_use]
+pub fn as_limit(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..0xA0_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
+        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
+    }
+}
+
 impl Budget {
     /// A budget of so many bytes.
     #[must_use]

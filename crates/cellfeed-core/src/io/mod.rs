@@ -17,7 +17,7 @@ mod source;
 mod staging;
 mod stats;
 
-pub use budget::{Budget, Permit};
+pub use budget::{Budget, Permit, as_limit};
 pub use buffers::{Buffer, BufferPool};
 pub use engine::{Engine, EngineOptions};
 pub use files::FileSet;

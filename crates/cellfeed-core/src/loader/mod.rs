@@ -18,7 +18,7 @@ pub use options::LoaderOptions;
 pub use transform::Transform;
 
 use crate::backend::{Backend, ReadCost};
-use crate::io::{Budget, Engine, EngineOptions};
+use crate::io::{Budget, Engine, EngineOptions, as_limit};
 use crate::plan::{FetchPlan, Plan};
 use crate::spans;
 use crate::{Error, ErrorKind, Result, as_u64};
@@ -28,7 +28,6 @@ use futures::future::{AbortHandle, Abortable, poll_fn};
 use futures::{SinkExt, Stream, StreamExt};
 use gather::Form;
 use minibatch::Recycler;
-use options::size;
 use queue::Queue;
 use share::Share;
 use std::ops::Range;
@@ -312,23 +311,23 @@ impl Inner {
             format!(
                 "a fetch of {n_rows} cells needs {}, more than the memory limit of {} allows; raise the \
                  limit to {}, or lower fetch_factor from {factor} to {fits}",
-                size(cost.bytes_held),
-                size(self.options.memory),
-                size(needed)
+                as_limit(cost.bytes_held),
+                as_limit(self.options.memory),
+                as_limit(needed)
             )
         } else {
             let less = match factor {
                 1 => "lower batch_size".to_owned(),
                 _ => format!(
                     "lower fetch_factor from {factor} to 1 and raise it to about {}",
-                    size(needed.div_ceil(factor))
+                    as_limit(needed.div_ceil(factor))
                 ),
             };
             format!(
                 "even one minibatch needs more than the memory limit of {} allows; raise the limit to \
                  {}, or {less}",
-                size(self.options.memory),
-                size(needed)
+                as_limit(self.options.memory),
+                as_limit(needed)
             )
         };
         Err(Error::new(ErrorKind::OverBudget, message)

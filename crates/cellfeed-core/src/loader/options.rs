@@ -97,12 +97,3 @@ impl LoaderOptions {
         self
     }
 }
-
-/// Bytes in a unit in which they can be given back as a limit that is no smaller.
-pub(super) fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} bytes"),
-        1024..0xA0_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
-        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
-    }
-}

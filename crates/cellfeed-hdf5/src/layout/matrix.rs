@@ -32,19 +32,6 @@ pub(super) async fn open(
     opened.await.map_err(|e| context.blame(e, path))
 }
 
-/// A matrix that is only a name and a reason.
-pub(super) fn unreadable(key: MatrixKey, var: Arc<VarSchema>, why: String) -> MatrixSchema {
-    MatrixSchema {
-        key,
-        encoding: Encoding::Dense,
-        value_type: ValueType::F32,
-        nnz: None,
-        var,
-        arrays: Vec::new(),
-        unreadable: Some(why),
-    }
-}
-
 /// A matrix that is well described, but that nobody here can decode: listed with the reason.
 fn undecodable(mut schema: MatrixSchema, error: Error) -> Result<(MatrixSchema, Option<Matrix>)> {
     if error.kind() != ErrorKind::Unsupported {

@@ -205,7 +205,7 @@ async fn open_matrices(
             }
             // A damaged layer does not stand in the way of X.
             Err(e) if key == MatrixKey::X && e.kind() != ErrorKind::Unsupported => return Err(e),
-            Err(e) => described.push(matrix::unreadable(key, var, reason(&e))),
+            Err(e) => described.push(MatrixSchema::unreadable(key, var, reason(&e))),
         }
     }
     Ok((matrices, described))

@@ -50,11 +50,9 @@ const LARGEST_CHUNK: u64 = 1 << 24;
 pub fn create(path: &Path, new: NewStore, options: &WriteOptions) -> Result<Box<dyn StoreWriter>> {
     let (compression, shuffle) = codec(options.codec())?;
     let packing = Packing::new(compression, shuffle, new.matrices.len() * 2);
-    for (i, matrix) in new.matrices.iter().enumerate() {
+    new.check_matrices()?;
+    for matrix in &new.matrices {
         let key = &matrix.key;
-        if new.matrices[..i].iter().any(|m| m.key == *key) {
-            return Err(Error::invalid_input(format!("{key} is to be written twice")));
-        }
         if let MatrixKey::Layer(name) = key
             && (name.is_empty() || name == "." || name.contains(['/', '\0']))
         {

@@ -100,7 +100,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
             if matches!(root(context).look(&path), Ok(Some(Entry::Folder)))
                 && root(context).list(&path).is_ok_and(|members| !members.is_empty())
             {
-                schemas.push(unreadable(key, genes.schema, LOST.to_owned()));
+                schemas.push(MatrixSchema::unreadable(key, genes.schema, LOST.to_owned()));
             }
             continue;
         };
@@ -114,7 +114,7 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
             }
             // What other matrices do not rest on is listed with the reason.
             Err(e) if e.kind() == ErrorKind::Unsupported && key != MatrixKey::X => {
-                schemas.push(unreadable(key, genes.schema, e.message().to_owned()));
+                schemas.push(MatrixSchema::unreadable(key, genes.schema, e.message().to_owned()));
             }
             Err(e) => return Err(e.with_default("element", path)),
         }
@@ -135,19 +135,6 @@ pub(crate) fn open(context: &Context, at: &str) -> Result<Opened> {
 /// What is wrong with a matrix without metadata.
 const LOST: &str =
     "its folder is there, but zarr.json or .zgroup in it is missing: copy the store again";
-
-/// A matrix that is there and cannot be read.
-fn unreadable(key: MatrixKey, var: Arc<VarSchema>, why: String) -> MatrixSchema {
-    MatrixSchema {
-        key,
-        encoding: Encoding::Dense,
-        value_type: ValueType::F32,
-        nnz: None,
-        var,
-        arrays: Vec::new(),
-        unreadable: Some(why),
-    }
-}
 
 /// Where AnnData groups lie in stores that hold several: MuData, SpatialData.
 fn parts(context: &Context, at: &str) -> Result<String> {

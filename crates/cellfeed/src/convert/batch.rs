@@ -3,6 +3,7 @@
 use super::spill::Spill;
 use super::{Chosen, Selection, Transposed};
 use crate::Store;
+use cellfeed_core::io::as_limit;
 use cellfeed_core::{
     CellBatch, CsrRows, Error, ErrorKind, MatrixKey, NewStore, Plan, PlanOptions, ReadCost, Result,
     RowRanges, Strategy, take,
@@ -158,11 +159,10 @@ pub(super) fn fit(
             return Err(Error::new(
                 ErrorKind::OverBudget,
                 format!(
-                    "one cell takes {} KiB, more than a quarter of the memory of {} KiB; raise the \
-                     memory to {} KiB",
-                    bytes.div_ceil(1 << 10),
-                    memory >> 8,
-                    bytes.div_ceil(1 << 8)
+                    "one cell takes {}, more than a quarter of the memory of {}; raise the memory to {}",
+                    as_limit(bytes),
+                    as_limit(memory.saturating_mul(4)),
+                    as_limit(bytes.saturating_mul(4))
                 ),
             ));
         }

@@ -46,6 +46,7 @@ use crate::open;
 use cellfeed_core::diversity::{
     LabelStructure, Labels, expected_entropy_without_replacement, shares_entropy,
 };
+use cellfeed_core::io::as_limit;
 use cellfeed_core::{Error, ErrorKind, Result};
 use files::Files;
 use session::Session;
@@ -99,8 +100,8 @@ pub fn tune(
             format!(
                 "not even fetches of one minibatch fit in a memory limit of {}; raise it to {}, or lower \
                  batch_size",
-                size(options.memory),
-                size(least)
+                as_limit(options.memory),
+                as_limit(least)
             ),
         )
         .with("file", &schema.location));
@@ -140,14 +141,5 @@ fn describe(column: &str, labels: &Labels, batch_size: u64) -> LabelFacts {
         n_runs: structure.n_runs(),
         mean_run_of_a_cell: structure.mean_run_of_a_cell(),
         longest_run: structure.longest_run(),
-    }
-}
-
-/// Bytes in a unit in which they can be given back as a limit that is no smaller.
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} bytes"),
-        1024..0xA0_0000 => format!("{} KiB", bytes.div_ceil(1 << 10)),
-        _ => format!("{} MiB", bytes.div_ceil(1 << 20)),
     }
 }

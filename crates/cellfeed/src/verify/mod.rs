@@ -17,6 +17,7 @@ use crate::Store;
 use crate::transpose::{Transposed, by_columns};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef};
+use cellfeed_core::io::as_limit;
 use cellfeed_core::{CsrRows, Error, ErrorKind, MatrixKey, Result, RowRanges, Table};
 pub use check::{Checked, check};
 use elements::{Elements, check_without};
@@ -79,14 +80,13 @@ fn window(sides: &[&Side<'_>], start: u64, n_obs: u64, memory: u64) -> Result<Ro
             return Ok(rows);
         }
         if let (1, (bytes, Some(side))) = (n, most) {
-            let kib = |bytes: u64| bytes.div_ceil(1 << 10);
             return Err(Error::new(
                 ErrorKind::OverBudget,
                 format!(
-                    "reading one cell takes {} KiB, more than the memory limit of {} KiB allows; raise \
+                    "reading one cell takes {}, more than the memory limit of {} allows; raise \
                      the limit (--memory) if that is what you expect of the store",
-                    kib(bytes),
-                    kib(memory)
+                    as_limit(bytes),
+                    as_limit(memory)
                 ),
             )
             .with("file", &side.store.schema().location)

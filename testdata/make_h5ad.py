@@ -1100,6 +1100,17 @@ def bads():
     sparse("indptr-too-short", "shape has 20 rows, indptr has 20 elements, not 21", "open", p=p[:-1]).close(False)
     sparse("indptr-too-long", "shape has 20 rows, indptr has 22 elements, not 21", "open", p=np.append(p, p[-1])).close(False)
     sparse("indptr-float", "indptr is float64", "open", p=p.astype("f8")).close(False)
+    sparse("indptr-zeros-over-data", "indptr is all zeros, data has %d values" % len(d), "open", p=np.zeros_like(p)).close(False)
+    for part, whole in (("indptr", p), ("indices", i), ("data", d)):
+        # As a writer leaves it that was ended in the middle: of a chunked array some chunks are there.
+        for how, written in (("never", 0), ("partly", len(whole) // 2)):
+            what = "X/%s has chunks for %d of its %d elements" % (part, written, len(whole))
+            s = sparse("%s-%s-written" % (part, how), what, "open")
+            del s.f["X/" + part]
+            made = s.f["X"].create_dataset(part, whole.shape, whole.dtype, chunks=(4,) if written else None)
+            if written:
+                made[:written] = whole[:written]
+            s.close(False)
     sparse("indices-shorter-than-data", "indices has 3 elements less than data", "open", i=i[:-3]).close(False)
     sparse("indices-longer-than-data", "indices has 3 elements more than data", "open", i=np.append(i, [0, 1, 2]).astype("i4")).close(False)
     j = i.copy()

@@ -263,6 +263,27 @@ impl Parts {
             ));
             return Err(context.blame(error, indptr.path()));
         }
+        if offsets.nnz() == 0 && data.len() > 0 {
+            let error = Error::corrupt(format!(
+                "indptr says that none of the {n_rows} {rows} has a value, but there are {} values",
+                data.len()
+            ));
+            return Err(context.blame(error, indptr.path()));
+        }
+        // HDF5 answers zeros for what was never written. Writers write all of a matrix, also zeros: one
+        // that was ended in the middle leaves chunks out.
+        let nnz = offsets.nnz();
+        let entries = if nnz > 0 { indptr.len() } else { 0 };
+        for (array, used) in [(&indptr, entries), (&indices, nnz), (&data, nnz)] {
+            let lost = array.never_written(used);
+            if lost > 0 {
+                let error = Error::corrupt(format!(
+                    "{lost} of {used} elements were never written: whoever wrote the file was \
+                     interrupted; have it written anew"
+                ));
+                return Err(context.blame(error, array.path()));
+            }
+        }
         let value_type = value_type(data.element())?;
         let check = RowCheck::new(n_vars, context.source.location(), indices.path()).sorting();
         Ok(SparseMatrix { offsets, indices, data, value_type, check: Arc::new(check) })

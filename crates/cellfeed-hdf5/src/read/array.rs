@@ -168,6 +168,22 @@ impl StoredArray {
         self.len
     }
 
+    /// How many of the first `elements` were never written, as far as whole chunks tell.
+    pub(crate) fn never_written(&self, elements: u64) -> u64 {
+        match &self.kind {
+            Kind::Contiguous(None) => elements,
+            Kind::Contiguous(Some(_)) | Kind::Library { .. } => 0,
+            Kind::Chunked { table, chunk, .. } if table.stored() < table.len() => {
+                let whole = 0..elements;
+                slots(std::slice::from_ref(&whole), *chunk)
+                    .filter(|&slot| table.get(slot).is_none())
+                    .map(|slot| elements.saturating_sub(as_u64(slot) * chunk).min(*chunk))
+                    .sum()
+            }
+            Kind::Chunked { .. } => 0,
+        }
+    }
+
     fn size(&self) -> usize {
         usize::try_from(self.element.size()).unwrap_or(usize::MAX)
     }

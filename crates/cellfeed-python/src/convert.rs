@@ -10,8 +10,8 @@ use serde_json::json;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Begins to convert. What came of it has `format`, `n_obs`, `nnz`, `bytes`, `left_out` and
-/// `missing_genes`.
+/// Begins to convert. What came of it has `format`, `n_obs`, `n_vars`, `n_vars_of_each`, `nnz`, `bytes`,
+/// `left_out` and `missing_genes`.
 #[pyfunction]
 #[pyo3(signature = (source, destination, *, format, codec, chunk_rows, shuffle, layers, raw, obs,
                     genes, memory, overwrite, staging, remote))]
@@ -73,6 +73,8 @@ pub(crate) fn convert(
         Ok(json!({
             "format": done.format.as_str(),
             "n_obs": done.written.n_obs,
+            "n_vars": done.n_vars,
+            "n_vars_of_each": done.n_vars_of_each,
             "nnz": done.written.nnz,
             "bytes": done.written.bytes,
             "left_out": left_out,

@@ -8,6 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 import cellfeed
+from cellfeed._strategies import codes_of
 from conftest import N_OBS
 
 N = 1003
@@ -35,6 +36,46 @@ class Log:
 
 def numbers(batch):
     return np.asarray(batch)[:, 0] / 3
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.array(["b", None, "a", "b"] * 4, dtype="string"),
+        pd.Series(pd.array(["b", pd.NA, "a", "b"] * 4, dtype="string")),
+        pd.array([True, pd.NA, False, True] * 4, dtype="boolean"),
+        pd.array([5, None, 2, 5] * 4, dtype="Int64"),
+        pd.Categorical(["b", None, "a", "b"] * 4),
+        np.array(["b", None, "a", "b"] * 4, dtype=object),
+        np.array([2.5, np.nan, 1.5, 2.5] * 4),
+        np.array(["2020-02-01", "NaT", "2020-01-01", "2020-02-01"] * 4, dtype="datetime64[D]"),
+        ["b", pd.NA, "a", "b"] * 4,
+    ],
+    ids=lambda labels: str(getattr(labels, "dtype", "list")),
+)
+def test_labels_may_be_missing(labels):
+    assert codes_of(labels).tolist() == [1, -1, 0, 1] * 4
+    # Cells without a class are refused, and can be left out.
+    known = {"strategy": "class_balanced", "by": labels, "batch_size": 4}
+    with pytest.raises(ValueError, match="4 cells have no class, the first is cell 1"):
+        cellfeed.CollectionLoader(np.arange(16), **known)
+    loader = cellfeed.CollectionLoader(np.arange(16), **known, subset=codes_of(labels) >= 0)
+    assert set(np.concatenate(list(loader)) % 4) <= {0, 2, 3}
+
+
+def test_weights_of_pandas():
+    weights = pd.array([0, 1, 0, 2] * 4, dtype="Int64")
+    loader = cellfeed.CollectionLoader(np.arange(16), strategy="weighted", weights=weights, batch_size=4)
+    assert not np.any(np.concatenate(list(loader)) % 2 == 0)
+    weights[3] = pd.NA
+    with pytest.raises(ValueError, match="row 3|cell 3"):
+        cellfeed.CollectionLoader(np.arange(16), strategy="weighted", weights=weights)
+
+
+def test_an_epoch_of_nothing_is_said(x):
+    with pytest.warns(UserWarning, match="no minibatches: an epoch has fewer than 64 cells.*drop_last"):
+        loader = cellfeed.CollectionLoader(x[:50], drop_last=True)
+    assert list(loader) == []
 
 
 def test_the_order_is_that_of_a_store(h5ad, adata, x):
@@ -148,6 +189,8 @@ def test_hooks(x):
         assert next(batches, None) is None
     with pytest.raises(ValueError, match="given 80 cells and returned 3"):
         next(iter(cellfeed.CollectionLoader(x, **SIZES, fetch_transform=lambda d: d[:3])))
+    with pytest.raises(TypeError, match="fetch_transform returned None"):
+        next(iter(cellfeed.CollectionLoader(x, **SIZES, fetch_transform=lambda d: None)))
     with pytest.raises(ValueError, match="asked for 80 rows and gave 2"):
         next(iter(cellfeed.CollectionLoader(x, **SIZES, fetch=lambda c, r: c[:2])))
 

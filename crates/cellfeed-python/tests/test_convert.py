@@ -20,13 +20,16 @@ def test_a_selection_is_written_and_read_by_anndata(h5ad, adata, tmp_path):
     path = tmp_path / "small.h5ad"
     done = cellfeed.convert(h5ad, path, genes=genes, obs=["plate"], layers=[], raw=False, progress=False)
     assert (done.format, done.n_obs, done.missing_genes) == ("h5ad", N_OBS, ("no such gene",))
-    assert done.bytes > 1000 and "small.h5ad" in repr(done)
+    assert (done.n_vars, done.n_vars_of_each) == (2, (120,))
+    assert done.bytes > 1000 and "small.h5ad" in repr(done) and "2 of 120 genes" in repr(done)
     back = ad.read_h5ad(path)
     assert list(back.var_names) == ["gene3", "gene7"] and list(back.obs) == ["plate"]
     assert np.array_equal(back.X.toarray(), adata[:, ["gene3", "gene7"]].X.toarray())
     assert back.raw is None
     with pytest.raises(ValueError, match="exists"):
         cellfeed.convert(h5ad, path, progress=False)
+    with pytest.raises(FileNotFoundError, match="no such folder; make it first"):
+        cellfeed.convert(h5ad, tmp_path / "nowhere" / "out.csr", progress=False)
     cellfeed.convert(cellfeed.open(h5ad), path, shuffle=True, seed=3, overwrite=True, progress=True)
     mixed = ad.read_h5ad(path)
     assert list(mixed.obs_names) != list(adata.obs_names)

@@ -364,6 +364,8 @@ def test_a_hook_that_raises_says_so_itself(h5ad):
         assert next(batches, None) is None
     with pytest.raises(ValueError, match="16 cells|80 cells"):
         next(iter(cellfeed.Loader(h5ad, **SIZES, fetch_transform=lambda f: f.X[:3])))
+    with pytest.raises(TypeError, match="fetch_transform returned None"):
+        next(iter(cellfeed.Loader(h5ad, **SIZES, fetch_transform=lambda f: None)))
 
 
 def test_what_cannot_be_is_refused_at_once(h5ad):

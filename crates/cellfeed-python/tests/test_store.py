@@ -66,6 +66,46 @@ def test_obs_columns_alone(store, adata):
     assert ages.dtype == np.float64 and np.isnan(ages).sum() == adata.obs["age"].isna().sum()
 
 
+def test_obs_is_indexed_as_in_anndata(store, adata):
+    assert list(store.obs["note"]) == list(adata.obs["note"])
+    assert store.obs["plate"].cat.ordered and store.obs["plate"].name == "plate"
+    assert store.obs[["score", "age"]].equals(store.obs(["score", "age"]))
+    assert "plate" in store.obs and "cell1" not in store.obs
+    assert list(store.obs) == store.obs.columns == store.obs_columns
+    assert store.obs.shape == (N_OBS, 7) and len(store.obs) == N_OBS and "plate" in repr(store.obs)
+    with pytest.raises(cellfeed.NotFoundError, match="no obs column.*plate"):
+        store.obs["nothing"]
+    with pytest.raises(TypeError, match="name of a column"):
+        store.obs[3:5]
+    with pytest.raises(AttributeError, match=r"the column is obs\['plate'\]"):
+        store.obs.plate  # noqa: B018
+    with pytest.raises(AttributeError, match=r"obs\(\) is a data frame"):
+        store.obs.head()
+
+
+def test_masks_of_pandas(store, adata):
+    mask = (adata.obs["age"] > 50).fillna(False)
+    assert str(mask.dtype) == "boolean" and 0 < mask.sum() < N_OBS
+    want = adata.X.toarray()[mask.to_numpy(bool)]
+    assert np.array_equal(store.X[mask].toarray(), want)
+    assert cellfeed.Loader(store, subset=mask).n_cells == mask.sum()
+    for use in (lambda m: store.X[m], lambda m: cellfeed.Loader(store, subset=m)):
+        with pytest.raises(TypeError, match="missing values; mask.fillna"):
+            use(adata.obs["age"] > 50)
+
+
+def test_what_is_no_path_is_named(h5ad, adata, monkeypatch):
+    for what in (adata, adata.obs["age"], np.zeros(3), 7, [h5ad, adata]):
+        with pytest.raises(TypeError, match="path must be a path or a list of them, not .*CollectionLoader"):
+            cellfeed.Loader(what)
+    backed = ad.read_h5ad(h5ad, backed="r")
+    with pytest.raises(TypeError, match="open its file.*atlas.h5ad"):
+        cellfeed.open(backed)
+    backed.file.close()
+    monkeypatch.setenv("HOME", str(h5ad.parent))
+    assert cellfeed.open("~/atlas.h5ad").shape == adata.shape
+
+
 def test_what_is_not_there_is_named(store, folder):
     with pytest.raises(cellfeed.NotFoundError, match='no obs column "nothing".*plate') as found:
         store.obs_categories("nothing")

@@ -33,6 +33,13 @@ def planned(dataset, epoch):
     return sorted(tuple(rows.tolist()) for rows in dataset.loader.plan_rows(epoch))
 
 
+def test_minibatches_are_not_put_together(h5ad):
+    dataset = CellDataset(h5ad, **SIZES)
+    for options in ({}, {"batch_size": 4}):
+        with pytest.raises(TypeError, match=r"DataLoader\(dataset, batch_size=None\)"):
+            next(iter(DataLoader(dataset, **options)))
+
+
 def loader_of(dataset, n_workers, context, persistent=False, **options):
     if n_workers == 0:
         context = None

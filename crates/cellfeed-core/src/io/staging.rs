@@ -1,6 +1,6 @@
 //! Files and folders under construction: a temporary name until they are complete, then the real one.
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use rustix::fs::{FlockOperation, RenameFlags, flock, renameat_with};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -69,7 +69,8 @@ impl Staging {
         })?;
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         if let Some(folder) = folder.filter(|p| !p.is_dir()) {
-            return Err(Error::new(ErrorKind::NotFound, "there is no such folder; make it first")
+            return Err(Error::not_found("there is no such folder; make it first")
+                .caused_by(std::io::Error::new(std::io::ErrorKind::NotFound, "no such folder"))
                 .with("file", folder.display()));
         }
         remove_leftovers(path, name);

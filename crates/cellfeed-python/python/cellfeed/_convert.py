@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _native, _work
+from ._obs import names_of
 from ._options import whole
 from ._remote import remote_options
 from ._sizes import parse_bytes, show_bytes, show_count
-from ._store import Join, Store, _absolute, _names, open
+from ._store import Join, Store, _absolute, open
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,10 @@ class Converted:
     ----------
     path, format
         What was written.
-    n_obs, nnz, bytes
-        Cells, stored values of all matrices, and bytes on disk.
+    n_obs, n_vars, nnz, bytes
+        Cells, genes of ``X``, stored values of all matrices, and bytes on disk.
+    n_vars_of_each
+        Genes that the source had; of several, each of them, of which a join keeps ``n_vars``.
     left_out
         What is not in it, and why.
     missing_genes
@@ -33,16 +36,24 @@ class Converted:
     path: str
     format: str
     n_obs: int
+    n_vars: int
+    n_vars_of_each: tuple[int, ...]
     nnz: int
     bytes: int
     left_out: tuple[tuple[str, str], ...]
     missing_genes: tuple[str, ...]
 
+    @property
+    def _loses_genes(self) -> bool:
+        return any(n != self.n_vars for n in self.n_vars_of_each)
+
     def __repr__(self) -> str:
         left = f", {len(self.left_out)} elements left out" if self.left_out else ""
         missing = f", {len(self.missing_genes)} genes missing" if self.missing_genes else ""
+        had = f" of {', '.join(map(show_count, self.n_vars_of_each))}" if self._loses_genes else ""
         return (
-            f"<Converted {self.path}: {self.format}, {show_count(self.n_obs)} cells, "
+            f"<Converted {self.path}: {self.format}, {show_count(self.n_obs)} cells x "
+            f"{show_count(self.n_vars)}{had} genes, "
             f"{show_count(self.nnz)} non-zeros, {show_bytes(self.bytes)}{left}{missing}>"
         )
 
@@ -131,10 +142,10 @@ def convert(
         codec=codec,
         chunk_rows=None if chunk_rows is None else whole("chunk_rows", chunk_rows, 1),
         shuffle=whole("seed", seed, 0) if shuffle else None,
-        layers=None if layers is None else _names(layers, "layers"),
+        layers=None if layers is None else names_of(layers, "layers"),
         raw=bool(raw),
-        obs=None if obs is None else _names(obs, "obs"),
-        genes=None if genes is None else _names(genes, "genes"),
+        obs=None if obs is None else names_of(obs, "obs"),
+        genes=None if genes is None else names_of(genes, "genes"),
         memory=parse_bytes(memory, "memory"),
         overwrite=bool(overwrite),
         staging=None if staging is None else os.path.abspath(os.fspath(staging)),
@@ -142,5 +153,6 @@ def convert(
     )
     done = _work.run(work, progress, " cells")
     done["left_out"] = tuple(tuple(pair) for pair in done["left_out"])
+    done["n_vars_of_each"] = tuple(done["n_vars_of_each"])
     done["missing_genes"] = tuple(done["missing_genes"])
     return Converted(path=os.fspath(destination), **done)

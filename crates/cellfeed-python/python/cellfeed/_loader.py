@@ -13,10 +13,11 @@ import numpy as np
 
 from . import _native, _ranks, _strategies
 from ._batch import LAYOUTS, OUTPUTS, Batch, Maker, cut
+from ._obs import names_of
 from ._options import matrix_key, number, one_of, threshold, value_type, whole
-from ._plans import Planned, Position, same_number
+from ._plans import Planned, Position, nothing_left, same_number
 from ._sizes import parse_bytes
-from ._store import Matrix, Store, _names, _objects, open
+from ._store import Matrix, Store, _objects, open
 from ._subsets import native_subset
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ class Loader(Planned):
     binarize
         A threshold: 1 for values above it, 0 for others. True is a threshold of 0.
     subset
-        The cells to use: conditions such as ``"plate != plate14"`` (several must all hold), a
-        boolean mask over all cells, a slice, or row numbers.
+        The cells to use: conditions such as ``"plate != plate14"`` or ``"cell_type is present"``
+        (several must all hold), a boolean mask over all cells, a slice, or row numbers.
     seed
         The seed of every random choice.
     drop_last
@@ -144,7 +145,7 @@ class Loader(Planned):
             store = self._arguments["store"] = open(store, threads=threads)
         self._store = store._with_threads(threads)
         found = _strategies.find(strategy, block_size, by, weights)
-        self._obs = _names(obs, "obs")
+        self._obs = names_of(obs, "obs")
         self._matrix = Matrix(store, matrix_key(layer))
         store._native.check_matrix(self._matrix._key)
         for name in self._obs:
@@ -166,7 +167,7 @@ class Loader(Planned):
         one_of("layout", layout, LAYOUTS)
         if pin_memory and output != "torch":
             raise ValueError('pin_memory is for output="torch"')
-        self._genes = None if genes is None else _names(genes, "genes")
+        self._genes = None if genes is None else names_of(genes, "genes")
         self._make = Maker(output, layout, self.n_vars, self._obs, pin_memory)
         self._run_options: dict[str, Any] = {
             "matrix": self._matrix._key,
@@ -317,6 +318,8 @@ class LoaderIterator:
         whole = loader._make(*_join(parts), epoch, start)
         assert loader._fetch_transform is not None
         whole = loader._fetch_transform(whole)
+        if whole is None:
+            raise nothing_left()
         n_cells = sum(len(part[1]) for part in parts)
         # Sparse matrices have a shape, but no length.
         kept = whole.shape[0] if hasattr(whole, "shape") else len(whole)

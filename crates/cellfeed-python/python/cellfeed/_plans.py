@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,13 @@ class Planned:
             rank=rank,
             world_size=world_size,
         )
+        if drop_last and self._plan.n_minibatches == 0:
+            ranks = " for each rank" if world_size > 1 else ""
+            warnings.warn(
+                f"there are no minibatches: an epoch has fewer than {batch_size} cells{ranks}, and "
+                "drop_last leaves out what does not fill one",
+                stacklevel=3,
+            )
         self._next_epoch = 0
         # A plan that goes on in the middle of its epoch, until that epoch is begun.
         self._resumed: _native.Plan | None = None
@@ -220,6 +228,11 @@ def _remake(kind: type[Planned], arguments: dict[str, Any], state: dict[str, Any
     loader = kind(**arguments)
     loader.load_state_dict(state)
     return loader
+
+
+def nothing_left() -> TypeError:
+    """What is said of a ``fetch_transform`` that returns None."""
+    return TypeError("fetch_transform returned None; it must return what minibatches are cut from")
 
 
 def same_number(given: int, kept: int) -> None:

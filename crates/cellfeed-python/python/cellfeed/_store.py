@@ -11,13 +11,14 @@ import numpy as np
 
 from . import _native
 from ._batch import CsrArrays
+from ._obs import Obs, series
 from ._optional import need
 from ._remote import remote_options
 from ._sizes import show_bytes, show_count
 
 if TYPE_CHECKING:
     import pandas as pd
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
     PathLike = Union[str, "os.PathLike[str]"]
 
@@ -118,16 +119,19 @@ def open(
     """
     if isinstance(path, (str, bytes)) or hasattr(path, "__fspath__"):
         paths = [path]
+    elif hasattr(path, "obs_names"):
+        raise _no_path(path)
     else:
         try:
             paths = list(path)
         except TypeError:
-            raise TypeError(
-                f"path must be a path or a list of them, not {type(path).__name__}"
-            ) from None
+            raise _no_path(path) from None
     names = []
     for one in paths:
-        name = os.fspath(one)
+        try:
+            name = os.fspath(one)
+        except TypeError:
+            raise _no_path(one) from None
         if not isinstance(name, str):
             raise TypeError("paths must be str, not bytes")
         names.append(name)
@@ -300,35 +304,10 @@ class Store:
             raise NotFoundError(f"the store has no names of cells (file {self._paths[0]})")
         return _objects(self._native.read_obs([index], 0, self.n_obs)[0][0])
 
-    def obs(
-        self, columns: str | Iterable[str] | None = None, *, start: int = 0, stop: int | None = None
-    ) -> pd.DataFrame:
-        """Obs columns as a pandas data frame.
-
-        Parameters
-        ----------
-        columns
-            Which columns; all that can be read by default.
-        start, stop
-            Which cells, as in a slice; all by default.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Categorical columns are categorical. The index has the names of the cells if ``columns``
-            was not given, else row numbers, since reading the names may take as long as the rest.
-        """
-        pandas = need("pandas", "Store.obs")
-        names = self.obs_columns if columns is None else _names(columns, "columns")
-        start, stop, _ = slice(start, stop).indices(self.n_obs)
-        stop = max(start, stop)
-        index = self._native.obs_index if columns is None else None
-        wanted = [*names, *([index] if index is not None else [])]
-        arrays = self._native.read_obs(wanted, start, stop)
-        frame = {name: self._series(name, *arrays[i]) for i, name in enumerate(names)}
-        rows = pandas.RangeIndex(start, stop) if index is None else pandas.Index(arrays[-1][0], name=None)
-        out: pd.DataFrame = pandas.DataFrame(frame, index=rows, columns=names)
-        return out
+    @property
+    def obs(self) -> Obs:
+        """The obs columns: ``store.obs["plate"]`` is one, ``store.obs()`` the data frame of all."""
+        return Obs(self)
 
     def obs_codes(self, column: str) -> NDArray[Any]:
         """One obs column of all cells as a NumPy array, as minibatches have it.
@@ -391,14 +370,10 @@ class Store:
         """What the store says of its genes, as a pandas data frame with their names as index."""
         pandas = need("pandas", "Store.var")
         names, columns = self._native.read_var("X")
-        frame = {name: _series(found, *pair) for name, _, found, pair in columns}
+        frame = {name: series(found, *pair) for name, _, found, pair in columns}
         index = pandas.RangeIndex(self.n_vars) if names is None else pandas.Index(names)
         out: pd.DataFrame = pandas.DataFrame(frame, index=index, columns=[c[0] for c in columns])
         return out
-
-    def _series(self, name: str, values: Any, mask: Any) -> Any:
-        known = {n for n, _, _, _ in self._native.obs_columns()}
-        return _series(self._native.obs_categories(name) if name in known else None, values, mask)
 
     def __repr__(self) -> str:
         return _describe(self)
@@ -504,22 +479,22 @@ class Layers(Mapping[str, Matrix]):
         return f"Layers with names: {', '.join(self._names())}"
 
 
+def _no_path(what: Any) -> TypeError:
+    """What is said of something in memory that is given for a path."""
+    message = f"path must be a path or a list of them, not {type(what).__name__}"
+    file = getattr(what, "filename", None)
+    if getattr(what, "isbacked", False) is True and file is not None:
+        return TypeError(f"{message}; open its file, {os.fspath(file)!r}")
+    return TypeError(f"{message}; cellfeed.CollectionLoader makes minibatches of what is in memory")
+
+
 def _reopen(paths: list[str], options: dict[str, Any]) -> Store:
     return Store._of(paths, **options)
 
 
 def _absolute(path: str) -> str:
-    """The path from the root; what is behind a # or a scheme stays."""
-    return path if "://" in path else os.path.abspath(path)
-
-
-def _names(columns: str | Iterable[str], what: str) -> list[str]:
-    """Column names of what may be one."""
-    names = [columns] if isinstance(columns, str) else list(columns)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{what} must be names of columns, not {type(name).__name__}")
-    return names
+    """The path from the root, ``~`` as in a shell; what is behind a # or a scheme stays."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
@@ -537,6 +512,10 @@ def _rows(rows: Rows, n_obs: int) -> NDArray[np.int64]:
     if isinstance(rows, tuple):
         raise IndexError("only rows can be indexed; take genes of what comes back")
     found: NDArray[Any] = np.asarray(rows)
+    if found.dtype == object and getattr(getattr(rows, "dtype", None), "kind", "O") == "b":
+        if rows.isna().any():
+            raise TypeError("the mask has missing values; mask.fillna(False) leaves these cells out")
+        found = found.astype(bool)
     if found.dtype == np.bool_:
         if found.shape != (n_obs,):
             raise IndexError(f"the mask has shape {found.shape}, but there are {n_obs} cells")
@@ -554,18 +533,6 @@ def _rows(rows: Rows, n_obs: int) -> NDArray[np.int64]:
         raise IndexError(f"row {bad} does not exist; the store has {n_obs} cells")
     found = found.astype(np.int64)
     return np.where(found < 0, found + n_obs, found)
-
-
-def _series(categories: tuple[list[str], bool] | None, values: Any, mask: ArrayLike | None) -> Any:
-    """A column for a pandas data frame."""
-    pandas = need("pandas", "a data frame")
-    if categories is not None:
-        names, ordered = categories
-        return pandas.Categorical.from_codes(values, categories=names, ordered=ordered)
-    if mask is None:
-        return values
-    kinds = {"b": pandas.arrays.BooleanArray, "i": pandas.arrays.IntegerArray, "u": pandas.arrays.IntegerArray}
-    return kinds[values.dtype.kind](values, np.asarray(mask))
 
 
 def _describe(store: Store) -> str:

@@ -174,6 +174,9 @@ class ClassBalanced(Strategy):
 def _weights(weights: Any) -> Any:
     """A number for each cell."""
     found = np.asarray(weights)
+    if found.dtype == object and getattr(getattr(weights, "dtype", None), "kind", "O") in "biuf":
+        # Numbers of pandas that may be missing; a weight that is not there is refused as NaN is.
+        found = weights.to_numpy(dtype=np.float64, na_value=np.nan)
     if found.dtype.kind not in "biuf":
         raise TypeError(f"weights must be numbers, or the name of an obs column, not {found.dtype}")
     return np.ascontiguousarray(found, dtype=np.float64)
@@ -199,13 +202,24 @@ def codes_of(labels: Any) -> Any:
     if codes is not None:
         return np.ascontiguousarray(values, dtype=np.int64)
     if values.dtype == object:
-        missing = np.array([v is None or v != v for v in values], dtype=bool)
-        values = np.where(missing, "", values).astype(str)
+        there = np.array([not _is_missing(value) for value in values], dtype=bool)
+        known = values[there].astype(str)
     else:
-        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
-    codes[missing] = -1
-    return codes
+        # What is not a number, or not a time, differs from itself.
+        there = values == values
+        known = values[there]
+    out = np.full(len(values), -1, dtype=np.int64)
+    out[there] = np.unique(known, return_inverse=True)[1]
+    return out
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether it stands for no value: None, what differs from itself, and what will not say."""
+    try:
+        return value is None or bool(value != value)
+    except (TypeError, ValueError):
+        # pandas.NA answers NA to every comparison.
+        return True
 
 
 _NAMES = (

@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
+from ._batch import Batch
 from ._epochs import Epochs
 from ._loader import Loader
 from ._options import whole
@@ -180,6 +182,17 @@ class CellDataset(IterableDataset):  # type: ignore[type-arg]
 
     def __repr__(self) -> str:
         return f"<CellDataset of {self._loader!r}>"
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    """Stands where a `DataLoader` would put several minibatches together."""
+    raise TypeError(
+        "a CellDataset yields whole minibatches: make DataLoader(dataset, batch_size=None), and give "
+        "the batch_size to CellDataset"
+    )
+
+
+default_collate_fn_map[Batch] = _refuse
 
 
 def _same(batch: Any) -> Any:

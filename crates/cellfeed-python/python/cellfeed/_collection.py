@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _ranks, _strategies, _taking
-from ._plans import Planned, Position, nothing_left, same_number
+from ._plans import Planned, Position, transformed
 from ._subsets import native_subset
 
 if TYPE_CHECKING:
@@ -192,10 +192,8 @@ class CollectionIterator:
         if read != len(ascending):
             raise ValueError(f"the collection was asked for {len(ascending)} rows and gave {read}")
         if loader._fetch_transform is not None:
-            data = loader._fetch_transform(data)
-            if data is None:
-                raise nothing_left()
-            same_number(read, _length(data, "what fetch_transform returned"))
+            made = "what fetch_transform returned"
+            data = transformed(loader._fetch_transform, data, read, lambda d: _length(d, made))
         at = 0
         for j, rows in enumerate(minibatches):
             here = places[at : at + len(rows)]

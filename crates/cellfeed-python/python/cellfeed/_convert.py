@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from . import _native, _work
-from ._obs import names_of
-from ._options import whole
+from ._options import names_of, whole
 from ._remote import remote_options
 from ._sizes import parse_bytes, show_bytes, show_count
 from ._store import Join, Store, _absolute, open
@@ -43,14 +42,11 @@ class Converted:
     left_out: tuple[tuple[str, str], ...]
     missing_genes: tuple[str, ...]
 
-    @property
-    def _loses_genes(self) -> bool:
-        return any(n != self.n_vars for n in self.n_vars_of_each)
-
     def __repr__(self) -> str:
         left = f", {len(self.left_out)} elements left out" if self.left_out else ""
         missing = f", {len(self.missing_genes)} genes missing" if self.missing_genes else ""
-        had = f" of {', '.join(map(show_count, self.n_vars_of_each))}" if self._loses_genes else ""
+        had = ", ".join(map(show_count, self.n_vars_of_each))
+        had = f" of {had}" if set(self.n_vars_of_each) - {self.n_vars} else ""
         return (
             f"<Converted {self.path}: {self.format}, {show_count(self.n_obs)} cells x "
             f"{show_count(self.n_vars)}{had} genes, "

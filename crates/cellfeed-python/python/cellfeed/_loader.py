@@ -13,12 +13,12 @@ import numpy as np
 
 from . import _native, _ranks, _strategies
 from ._batch import LAYOUTS, OUTPUTS, Batch, Maker, cut
-from ._obs import names_of
-from ._options import matrix_key, number, one_of, threshold, value_type, whole
-from ._plans import Planned, Position, nothing_left, same_number
+from ._options import matrix_key, names_of, number, one_of, threshold, value_type, whole
+from ._plans import Planned, Position, transformed
 from ._sizes import parse_bytes
 from ._store import Matrix, Store, _objects, open
 from ._subsets import native_subset
+from ._taking import count
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -315,15 +315,9 @@ class LoaderIterator:
         end = plan.n_minibatches_of(epoch) if fetch == plan.n_fetches_of(epoch) - 1 else start + f
         while len(parts) < end - start:
             parts.append(next(self._run))
-        whole = loader._make(*_join(parts), epoch, start)
+        cells = loader._make(*_join(parts), epoch, start)
         assert loader._fetch_transform is not None
-        whole = loader._fetch_transform(whole)
-        if whole is None:
-            raise nothing_left()
-        n_cells = sum(len(part[1]) for part in parts)
-        # Sparse matrices have a shape, but no length.
-        kept = whole.shape[0] if hasattr(whole, "shape") else len(whole)
-        same_number(n_cells, kept)
+        whole = transformed(loader._fetch_transform, cells, len(cells), count)
         at = 0
         for x, rows, _, number in parts:
             batch = cut(whole, slice(at, at + len(rows)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from ._optional import need
+from ._options import names_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -109,15 +110,6 @@ class Obs:
         n, m = self.shape
         names = ", ".join(self.columns[:20]) + (f" and {m - 20} more" if m > 20 else "")
         return f"<obs: {n} cells, {m} columns: {names}; obs() reads them as a data frame>"
-
-
-def names_of(columns: str | Iterable[str], what: str) -> list[str]:
-    """Column names of what may be one."""
-    names = [columns] if isinstance(columns, str) else list(columns)
-    for name in names:
-        if not isinstance(name, str):
-            raise TypeError(f"{what} must be names of columns, not {type(name).__name__}")
-    return names
 
 
 def series(categories: tuple[list[str], bool] | None, values: Any, mask: ArrayLike | None) -> Any:

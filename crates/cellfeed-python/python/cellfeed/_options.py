@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _DTYPES = {
     "uint8": "u8",
@@ -52,6 +56,20 @@ def checked(name: str, hook: Any) -> None:
     """Refuses a hook that cannot be called."""
     if hook is not None and not callable(hook):
         raise TypeError(f"{name} must be a function, not {type(hook).__name__}")
+
+
+def names_of(columns: str | Iterable[str], what: str) -> list[str]:
+    """Column names of what may be one."""
+    names = [columns] if isinstance(columns, str) else list(columns)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"{what} must be names of columns, not {type(name).__name__}")
+    return names
+
+
+def has_nullable(values: Any, array: NDArray[Any], kinds: str) -> bool:
+    """Whether an array of objects was made of numbers or truth values of pandas that may be missing."""
+    return array.dtype == object and getattr(getattr(values, "dtype", None), "kind", "O") in kinds
 
 
 def matrix_key(layer: str | None) -> str:

@@ -230,15 +230,15 @@ def _remake(kind: type[Planned], arguments: dict[str, Any], state: dict[str, Any
     return loader
 
 
-def nothing_left() -> TypeError:
-    """What is said of a ``fetch_transform`` that returns None."""
-    return TypeError("fetch_transform returned None; it must return what minibatches are cut from")
-
-
-def same_number(given: int, kept: int) -> None:
-    """Refuses what a ``fetch_transform`` made of cells if it is not of as many."""
-    if kept != given:
+def transformed(hook: Callable[[Any], Any], cells: Any, n: int, count: Callable[[Any], int]) -> Any:
+    """What a ``fetch_transform`` makes of so many cells; refused if it is not of as many."""
+    made = hook(cells)
+    if made is None:
+        raise TypeError("fetch_transform returned None; it must return what minibatches are cut from")
+    kept = count(made)
+    if kept != n:
         raise ValueError(
-            f"fetch_transform was given {given} cells and returned {kept}; it must keep their number, "
+            f"fetch_transform was given {n} cells and returned {kept}; it must keep their number, "
             "since minibatches are cut from what it returns"
         )
+    return made

@@ -13,6 +13,7 @@ from . import _native
 from ._batch import CsrArrays
 from ._obs import Obs, series
 from ._optional import need
+from ._options import has_nullable
 from ._remote import remote_options
 from ._sizes import show_bytes, show_count
 
@@ -512,7 +513,7 @@ def _rows(rows: Rows, n_obs: int) -> NDArray[np.int64]:
     if isinstance(rows, tuple):
         raise IndexError("only rows can be indexed; take genes of what comes back")
     found: NDArray[Any] = np.asarray(rows)
-    if found.dtype == object and getattr(getattr(rows, "dtype", None), "kind", "O") == "b":
+    if has_nullable(rows, found, "b"):
         if rows.isna().any():
             raise TypeError("the mask has missing values; mask.fillna(False) leaves these cells out")
         found = found.astype(bool)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ._options import has_nullable
+
 
 @dataclass(frozen=True)
 class Strategy:
@@ -174,7 +176,7 @@ class ClassBalanced(Strategy):
 def _weights(weights: Any) -> Any:
     """A number for each cell."""
     found = np.asarray(weights)
-    if found.dtype == object and getattr(getattr(weights, "dtype", None), "kind", "O") in "biuf":
+    if has_nullable(weights, found, "biuf"):
         # Numbers of pandas that may be missing; a weight that is not there is refused as NaN is.
         found = weights.to_numpy(dtype=np.float64, na_value=np.nan)
     if found.dtype.kind not in "biuf":
